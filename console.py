@@ -1,0 +1,131 @@
+"""What all the commands share: one-line errors, progress, and files that appear complete.
+
+Imported before Paddle (pyproject.toml sees to the order), it keeps Paddle's start quiet.
+"""
+
+import functools
+import os
+import sys
+import time
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+os.environ.setdefault('GLOG_minloglevel', '2')  # C++ notes that mean nothing to a user
+warnings.filterwarnings('ignore', message='No ccache found')
+
+
+class UserError(Exception):
+    """Something that the user caused and can mend; its text is the one line that is shown."""
+
+
+def one_line_errors(main):
+    """Decorate a command's main: what a user can cause ends in one line and exit status 1."""
+
+    @functools.wraps(main)
+    def wrapped(*args, **kwargs):
+        try:
+            return main(*args, **kwargs) or 0
+        except KeyboardInterrupt:
+            return _complain('interrupted', status=130)
+        except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 141
+        except OSError as error:
+            place = f'{error.filename}: ' if error.filename else ''
+            return _complain(f'{place}{error.strerror or error}')
+        except UserError as error:
+            return _complain(error)
+
+    return wrapped
+
+
+def _complain(message, status=1):
+    command = Path(sys.argv[0]).name
+    print(f'{command}: {" ".join(str(message).split())}', file=sys.stderr, flush=True)
+    return status
+
+
+def progress(iterable=None, **options):
+    """A tqdm bar on a terminal, nothing elsewhere: logs get whole lines from the caller."""
+    return tqdm(iterable, disable=not sys.stderr.isatty(), dynamic_ncols=True, **options)
+
+
+class Meter:
+    """Tells how far a loop over pictures is: a bar on a terminal, else a line a minute.
+
+    `with Meter('epoch 1', total) as meter: ... meter.count(pictures, loss=0.5)`; a Meter that is
+    not `shown` only counts.
+    """
+
+    def __init__(self, title, total, shown=True, seconds=60):
+        self.title, self.total, self.seconds = title, total, seconds
+        self.lines = shown and not sys.stderr.isatty()
+        self.bar = progress(total=total, desc=title, unit='img', leave=False) if shown else None
+
+    def __enter__(self):
+        self.start = self.last = time.monotonic()
+        self.done = 0
+        return self
+
+    def count(self, pictures, **values):
+        self.done += pictures
+        if self.bar is not None:
+            shown = {name: f'{value:.4g}' for name, value in values.items()}
+            self.bar.set_postfix(shown, refresh=False)
+            self.bar.update(pictures)
+            if self.lines and time.monotonic() - self.last > self.seconds:
+                self._line(shown)
+
+    def _line(self, shown):
+        self.last = time.monotonic()
+        left = (self.total - self.done) / self.rate()
+        values = ''.join(f', {name} {value}' for name, value in shown.items())
+        print(
+            f'{self.title}: {self.done}/{self.total} images, {self.rate():.1f} images/s, '
+            f'{left:.0f} s left{values}',
+            flush=True,
+        )
+
+    def rate(self):
+        """Pictures per second since the start."""
+        return self.done / max(time.monotonic() - self.start, 1e-9)
+
+    def __exit__(self, *_):
+        if self.bar is not None:
+            self.bar.close()
+
+
+@contextmanager
+def atomic_write(path, mode='wb'):
+    """Open a file that appears at `path` complete, or not at all.
+
+    The bytes go to a hidden neighbour first, which is renamed once they are on the disk, so that
+    neither a kill nor a full disk nor a power cut leaves half a file or loses the old one.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f'.{path.name}.partial')
+    text = {} if 'b' in mode else {'encoding': 'utf-8', 'newline': ''}
+    try:
+        with open(aside, mode, **text) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder):
+    """Make a rename durable (POSIX: the folder's entry is data of its own)."""
+    if os.name == 'posix':
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

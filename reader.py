@@ -1,0 +1,417 @@
+"""Pictures: decoding, resizing, cropping, the mean; and the loaders that do this in many processes.
+
+    python reader.py FOLDER --val 0.2      # lists for training, from a folder of class folders
+
+Pictures are numpy arrays, uint8 [height, width, 3] in BGR order, as Caffe's were.
+"""
+
+import argparse
+import functools
+import hashlib
+import io
+import os
+import shutil
+import signal
+import stat
+import sys
+import threading
+import time
+from contextlib import contextmanager, suppress
+
+from console import UserError, one_line_errors
+
+import numpy as np
+
+from folders import print_counts, write_lists
+
+# A limit for pictures that claim more than they hold; the same as Pillow's own.
+MAX_PIXELS = 178_956_970
+MAX_FILE_BYTES = 1 << 30
+os.environ.setdefault('OPENCV_IO_MAX_IMAGE_PIXELS', str(MAX_PIXELS))  # cv2 reads both once
+os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')  # broken pictures get our line, not its three
+import cv2  # noqa: E402
+
+# Whole pictures are what runs in parallel; and OpenCV's own threads would not survive the fork
+# that makes the loaders' processes.
+cv2.setNumThreads(1)
+
+RESIZES = ('short', 'warp', 'none')
+RESIZED = 256  # pixels: the short side, or both sides of a warped picture
+CROP = 227  # pixels: the network's input
+MEAN = (104, 117, 123)  # BGR; Caffe's SqueezeNet train_val.prototxt, mean_value
+CENTRE = 4  # of five_crop
+# What Pillow may try when OpenCV cannot. PNG is not among them, since Pillow takes damaged ones
+# for whole; nor is EPS, for which it would run another program.
+PILLOW_FORMATS = ('JPEG', 'MPO', 'GIF', 'BMP', 'WEBP', 'TIFF', 'JPEG2000', 'AVIF')
+PILLOW_FORMATS += ('TGA', 'ICO', 'PCX', 'QOI')
+
+
+class PictureError(UserError):
+    """A picture that cannot be read or is too small or too large."""
+
+
+class LoaderError(UserError):
+    """The loaders' processes could not go on, for a reason that is not in the pictures."""
+
+
+# --------------------------------------------------------------------------------------------------
+# One picture
+# --------------------------------------------------------------------------------------------------
+
+
+def load_picture(path):
+    """The picture in a file: uint8 [height, width, 3] BGR, turned upright as its EXIF data says.
+
+    Pixels are those of cv2.imread. Raises PictureError, which begins with the path.
+    """
+    with _named(path):
+        return decode_picture(_read_file(path))
+
+
+def check_picture(path):
+    """The sha256 of a picture file that decodes. Raises PictureError as load_picture does."""
+    with _named(path):
+        data = _read_file(path)
+        decode_picture(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def decode_picture(data):
+    """The picture in a file's bytes: uint8 [height, width, 3] BGR. Raises PictureError."""
+    if not data:
+        raise PictureError('the file is empty')
+    picture = None
+    with suppress(cv2.error):  # how it reports a size over the limit
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if picture is None:
+        return _decode_with_pillow(data)
+    if data.startswith(b'\xff\xd8') and not data.endswith(b'\xff\xd9'):
+        # Bytes after the end are harmless, but a missing end is not: older OpenCV fills the rest
+        # of such a JPEG with grey. Pillow can tell which it is.
+        _decode_with_pillow(data)
+    return picture
+
+
+def _read_file(path):
+    try:
+        found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode):
+            raise PictureError('not a regular file')
+        if found.st_size > MAX_FILE_BYTES:
+            raise PictureError(f'{found.st_size} bytes; at most {MAX_FILE_BYTES} are read')
+        with open(path, 'rb') as file:
+            return file.read()
+    except OSError as error:
+        raise PictureError(error.strerror or error) from None
+    except ValueError as error:  # a zero byte in the path, say
+        raise PictureError(error) from None
+
+
+def _decode_with_pillow(data):
+    from PIL import Image, ImageOps, UnidentifiedImageError  # rarely needed, 50 ms to import
+
+    try:
+        Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+        with Image.open(io.BytesIO(data), formats=(*PILLOW_FORMATS, 'PNG')) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise PictureError(
+                    f'{image.width}x{image.height} pixels; at most {MAX_PIXELS} are read'
+                )
+            if image.format == 'PNG':
+                raise PictureError('cannot decode: a damaged PNG file')
+            if image.mode in ('I', 'F'):
+                raise PictureError('cannot decode: 32-bit pixels, whose range is not known')
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith('I;16'):  # convert() would clip, not scale
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            return cv2.cvtColor(np.asarray(image.convert('RGB')), cv2.COLOR_RGB2BGR)
+    except PictureError:
+        raise
+    except UnidentifiedImageError:
+        raise PictureError('cannot decode: no kind of picture that is known here') from None
+    except Exception as error:  # its plug-ins raise whatever a damaged file leads them to
+        raise PictureError(f'cannot decode: {error}') from None
+
+
+@contextmanager
+def _named(path):
+    try:
+        yield
+    except PictureError as error:
+        raise PictureError(f'{path}: {error}') from None
+
+
+def resize(picture, how):
+    """'short': the short side to 256; 'warp': both sides to 256; 'none': as it is, if 227 or more.
+
+    uint8 [h, w, 3] in and out, bilinear as OpenCV does it. Raises PictureError.
+    """
+    height, width = picture.shape[:2]
+    if how == 'none':
+        if min(height, width) < CROP:
+            raise PictureError(f'{width}x{height} pixels; without resizing {CROP}x{CROP} is least')
+        return picture
+    new_width = new_height = RESIZED
+    if how == 'short':
+        scale = RESIZED / min(height, width)
+        new_width = max(RESIZED, round(width * scale))
+        new_height = max(RESIZED, round(height * scale))
+        if new_width * new_height > MAX_PIXELS:  # one pixel by 10,000 would need 2 GB
+            raise PictureError(f'{width}x{height} pixels are too long and thin to resize')
+    return cv2.resize(picture, (new_width, new_height), interpolation=cv2.INTER_LINEAR)
+
+
+def five_crop(picture, which):
+    """A 227x227 view of a picture: 0 to 3 the corners in reading order, 4 the centre."""
+    down, right = picture.shape[0] - CROP, picture.shape[1] - CROP
+    top, left = ((0, 0), (0, right), (down, 0), (down, right), (down // 2, right // 2))[which]
+    return picture[top : top + CROP, left : left + CROP]
+
+
+def centre_crop(picture):
+    """The 227x227 view that evaluation takes; it starts at ((h - 227)//2, (w - 227)//2)."""
+    return five_crop(picture, CENTRE)
+
+
+def preprocess(path, how):
+    """A picture file as evaluation sees it: uint8 [227, 227, 3] BGR. Raises PictureError."""
+    picture = load_picture(path)
+    with _named(path):
+        return centre_crop(resize(picture, how))
+
+
+def subtract_mean(batch):
+    """uint8 [N, 227, 227, 3] to what the network takes: float32 [N, 3, 227, 227]."""
+    count, height, width, channels = batch.shape
+    images = np.empty((count, channels, height, width), np.float32)
+    images[...] = batch.transpose(0, 3, 1, 2)
+    images -= np.array(MEAN, np.float32).reshape(3, 1, 1)
+    return images
+
+
+# --------------------------------------------------------------------------------------------------
+# Batches
+# --------------------------------------------------------------------------------------------------
+
+
+def iterations_per_epoch(n, batch_size, world=1, iter_size=1):
+    """Updates that one epoch of `n` pictures takes; the last one is filled up with repeats."""
+    return -(-n // (batch_size * world * iter_size))
+
+
+def epoch_order(n, count, mirror, seed, epoch):
+    """Which picture and which crop of it stands at each of an epoch's `count` positions.
+
+    Returns indices int64 [count], a permutation of `n` that starts again where it ends, and crops
+    int64 [count]: 0 to 4 for five_crop, plus 5 for mirrored. Both depend on seed and epoch alone.
+    """
+    random = np.random.default_rng((seed, epoch))
+    order = random.permutation(n)
+    return np.resize(order, count), random.integers(0, 10 if mirror else 5, count)
+
+
+def train_loader(
+    pictures,
+    resize,
+    mirror,
+    seed,
+    epoch,
+    batch_size,
+    rank=0,
+    world=1,
+    iter_size=1,
+    start=0,
+    num_workers=0,
+):
+    """An epoch's batches for one of `world` processes: (uint8 [B, 227, 227, 3], int64 [B]).
+
+    Each iteration, counted from `start`, is `iter_size` batches of exactly `batch_size` pictures.
+    Over all processes it takes consecutive pictures of epoch_order, so what an update sees does not
+    depend on `num_workers`, nor on whether two processes or one of twice the batch size see it.
+    Raises PictureError, which names the list's line, and LoaderError.
+    """
+    iterations = iterations_per_epoch(len(pictures), batch_size, world, iter_size)
+    count = iterations * iter_size * world * batch_size
+    shape = (iterations, iter_size, world, batch_size)
+    indices, crops = (
+        order.reshape(shape)[start:, :, rank].ravel()
+        for order in epoch_order(len(pictures), count, mirror, seed, epoch)
+    )
+    batches = _Batches(pictures, resize, indices, crops, batch_size)
+    return ((images, labels) for _, images, labels in _load(batches, num_workers))
+
+
+def eval_loader(pictures, resize, batch_size, rank=0, world=1, num_workers=0, work=None):
+    """Centre crops of every `world`-th picture from `rank` on, in order; the last batch is smaller.
+
+    Yields (indices into `pictures` int64 [B], uint8 [B, 227, 227, 3], labels int64 [B]), or what
+    `work` makes of these three where they were read: a sequence of arrays. Raises as train_loader.
+    """
+    indices = np.arange(rank, len(pictures), world)
+    crops = np.full(len(indices), CENTRE)
+    return _load(_Batches(pictures, resize, indices, crops, batch_size, work), num_workers)
+
+
+class _Batches:
+    """What the loaders' processes compute: item i is batch i, then the text of an error or b''.
+
+    An error travels as data, since an exception would arrive wrapped in a traceback.
+    """
+
+    def __init__(self, pictures, resize, indices, crops, batch_size, work=None):
+        self.pictures = pictures
+        self.resize = resize
+        self.indices = indices
+        self.crops = crops
+        self.batch_size = batch_size
+        self.work = work
+
+    def __len__(self):
+        return -(-len(self.indices) // self.batch_size)
+
+    def __getitem__(self, i):
+        try:
+            batch = self._batch(slice(i * self.batch_size, (i + 1) * self.batch_size))
+            return [*(self.work(*batch) if self.work else batch), b'']
+        except UserError as error:
+            return [np.zeros(1), str(error).encode()]  # Paddle wants an array in every batch
+
+    def _batch(self, chosen):
+        indices = self.indices[chosen]
+        images = np.empty((len(indices), CROP, CROP, 3), np.uint8)
+        for image, index, crop in zip(images, indices, self.crops[chosen]):
+            image[...] = self._crop(index, crop)
+        return indices, images, self.pictures.labels[indices].astype(np.int64)
+
+    def _crop(self, index, crop):
+        path = self.pictures.path(index)
+        try:
+            picture = load_picture(path)
+            with _named(path):
+                picture = five_crop(resize(picture, self.resize), crop % 5)
+        except PictureError as error:
+            raise PictureError(f'{self.pictures.where(index)}: {error}') from None
+        return picture[:, ::-1] if crop >= 5 else picture
+
+
+# --------------------------------------------------------------------------------------------------
+# Processes
+# --------------------------------------------------------------------------------------------------
+
+
+def _load(batches, num_workers):
+    """Yield every batch in order, as numpy arrays, made by `num_workers` processes."""
+    import paddle
+
+    if not len(batches):
+        return
+    _check_shared_memory(batches, num_workers)
+    # Shared memory by descriptor vanishes with its processes; by name, kill -9 would leave it.
+    paddle.set_flags({'FLAGS_dataloader_use_file_descriptor': True})
+    loader = paddle.io.DataLoader(
+        batches,
+        places=paddle.CPUPlace(),
+        batch_size=None,
+        collate_fn=_unchanged,
+        num_workers=num_workers,
+        worker_init_fn=functools.partial(_start_worker, os.getpid()),
+        timeout=1,  # seconds between its looks for dead processes; slow ones may take longer
+    )
+    iterator = _start(loader)
+    while True:
+        try:
+            *batch, error = next(iterator)
+        except StopIteration:
+            return
+        except (SystemError, RuntimeError):  # Paddle's words for it do not help a user
+            raise LoaderError(
+                'a process that loads pictures has died (killed, out of memory, /dev/shm full?);'
+                ' try fewer --num_workers, or 0'
+            ) from None
+        if error:
+            raise PictureError(error.decode())
+        yield tuple(tensor.numpy() for tensor in batch)
+
+
+def _start(loader):
+    """Start the processes. A death among them is then found by `next`, never in between.
+
+    Paddle sets a handler that raises wherever the main process happens to be: in the middle of
+    saving a checkpoint, say.
+    """
+    handler = signal.getsignal(signal.SIGCHLD)
+    iterator = iter(loader)
+    if signal.getsignal(signal.SIGCHLD) is not handler:
+        signal.signal(signal.SIGCHLD, handler or signal.SIG_DFL)
+    return iterator
+
+
+def _unchanged(batch):
+    return batch
+
+
+def _check_shared_memory(batches, num_workers):
+    """Paddle keeps two batches per process in /dev/shm; once it is full, they die of bus errors."""
+    if not num_workers or not os.path.isdir('/dev/shm'):
+        return
+    waiting = min(len(batches), 2 * num_workers)
+    needed = waiting * batches.batch_size * CROP * CROP * 3
+    free = shutil.disk_usage('/dev/shm').free
+    if needed > free:
+        raise LoaderError(
+            f'/dev/shm has {free >> 20} MB free, and {num_workers} loading processes need'
+            f' {(needed >> 20) + 1} MB: use fewer --num_workers, or 0'
+        )
+
+
+def _start_worker(parent, worker_id):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to answer
+    threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+
+
+def _die_with(parent):
+    """A worker waits for its next batch for ever, even if the parent was killed."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+# --------------------------------------------------------------------------------------------------
+# Command line: lists from a folder
+# --------------------------------------------------------------------------------------------------
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(
+        description='Write train.txt, val.txt and classes.txt for a folder of class folders. Where'
+        ' it has the subfolders train/ and val/ with class folders, these are the two lists.'
+    )
+    parser.add_argument('folder', metavar='FOLDER', help='has one subfolder of pictures per class')
+    parser.add_argument(
+        '--val', type=_fraction, default=0.2, help='share of each class for val.txt (default 0.2)'
+    )
+    parser.add_argument('--output', help='where the lists go (default: FOLDER)')
+    parser.add_argument('--seed', type=int, default=0, help='another seed divides otherwise (0)')
+    return parser.parse_args()
+
+
+def _fraction(text):
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f'{text} is not between 0 and 1')
+    return value
+
+
+@one_line_errors
+def main():
+    args = parse_arguments()
+    output = args.output or args.folder
+    lists = write_lists(args.folder, output, args.val, args.seed, check_picture)
+    for remark in lists.remarks:
+        print(' '.join(remark.split()))
+    print_counts(lists)
+    print(f'written to {output}: train.txt, val.txt, classes.txt')
+
+
+if __name__ == '__main__':
+    sys.exit(main())

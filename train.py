@@ -1,0 +1,332 @@
+"""Fine-tune SqueezeNet on a list of pictures: `python train.py --model caffe_params --trainer 2`.
+
+Reads like the experiment that it is: `main` parses and starts the processes, `train` is the recipe
+of a run, `train_step` one update as Caffe's solver makes it. All that is random depends on --seed
+and the position in the run alone, so a run that was stopped continues bit for bit.
+"""
+
+import signal
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from console import Meter, UserError, one_line_errors
+
+import paddle
+import paddle.nn.functional as F
+
+import lists
+import parameters
+import processes
+import reader
+import report
+from checkpoint import save_checkpoint
+from evaluation import evaluate, write_report
+from device import Precision, choose_device
+from predictor import Predictor, exported
+from solver import SGD, learning_rate
+from train_options import parse_options
+from train_start import checkpoints_of, prepare, shared_start, stored_options
+
+
+class TrainingError(UserError):
+    """The run cannot go on."""
+
+
+class Step(NamedTuple):
+    """What one update reports: mean loss and top-1 over its pictures, and who asked to stop."""
+
+    loss: float
+    top1: float
+    stop: bool
+
+
+class SharedDropout(paddle.nn.Layer):
+    """Dropout of this process's rows in a batch that `world` processes share.
+
+    Every process draws the mask of the whole batch, so that N of them drop what one would.
+    """
+
+    def __init__(self, p, rank=0, world=1):
+        super().__init__()
+        self.p, self.rank, self.world = p, rank, world
+
+    def forward(self, x):
+        if not self.training or self.p == 0:
+            return x
+        rows = x.shape[0]
+        whole = paddle.rand([rows * self.world, *x.shape[1:]])
+        kept = whole[self.rank * rows : (self.rank + 1) * rows] >= self.p
+        return x * (kept.astype(x.dtype) / (1 - self.p))
+
+
+def train_step(
+    network, solver, batches, rate, stop=False, precision=None, features=None, after='fire9'
+):
+    """One update from `batches`, the (images, labels) pairs of one iteration; returns its Step.
+
+    Gradients add up over the batches and are divided by their number (Caffe: iter_size), averaged
+    over the processes, then moved by `solver` at `rate`. images: float32 [B, 3, 227, 227]; labels:
+    int64 [B]. `features`, where given, computes what is frozen, up to layer `after`. Raises
+    FloatingPointError, and changes nothing, where the loss or a gradient is NaN or infinite.
+    """
+    network.train()
+    precision = precision or Precision()
+    trained = solver.parameters
+    totals = paddle.to_tensor([0.0, 0.0, float(stop) * len(batches)])
+    for images, labels in batches:
+        labels = paddle.to_tensor(labels)
+        with precision.autocast():
+            if features is None:
+                logits = network(paddle.to_tensor(images))
+            else:
+                logits = network.classify(paddle.to_tensor(features(images)), after)
+        loss = F.cross_entropy(logits.astype('float32'), labels)
+        (loss * precision.scale).backward()
+        top1 = (logits.argmax(axis=1) == labels).astype('float32').mean()
+        totals += paddle.stack([loss.detach(), top1, paddle.zeros([])])
+    flat = paddle.concat([value.grad.flatten() for value in trained.values()])
+    for value in trained.values():
+        value.clear_gradient()
+    vector = paddle.concat([flat / precision.scale, totals]) / len(batches)
+    vector = processes.mean_over_group(vector)
+    if precision.accept(bool(paddle.isfinite(vector).all())):
+        pieces = vector[:-3].split([value.size for value in trained.values()])
+        gradients = zip(
+            trained, (piece.reshape(value.shape) for piece, value in zip(pieces, trained.values()))
+        )
+        solver.step(dict(gradients), rate)
+    loss, top1, stop = vector[-3:].tolist()
+    return Step(loss, top1, stop > 0)
+
+
+def trained_parameters(network, freeze):
+    """{name: Parameter} of what comes after layer `freeze`; the rest stops needing gradients."""
+    names = [row.name for row in network.stages]
+    frozen = set(names[: names.index(freeze) + 1] if freeze else [])
+    trained = {}
+    for name, parameter in network.named_parameters():
+        parameter.stop_gradient = name.split('.')[0] in frozen
+        if not parameter.stop_gradient:
+            trained[name] = parameter
+    return trained
+
+
+def frozen_features(tensors, config, freeze, on_cpu):
+    """What computes the frozen layers on a CPU: Paddle Inference; None where nothing does."""
+    if not (freeze and on_cpu):
+        return None
+    with exported(tensors, config, upto=freeze) as prefix:
+        return Predictor(prefix)
+
+
+class Run:
+    """One training run: its network, its solver, and how far it is (`progress`, see checkpoint)."""
+
+    def __init__(self, options, start, rank, world, on_cpu):
+        self.options, self.config, self.progress = options, start.config, start.progress
+        self.rank, self.world, self.on_cpu = rank, world, on_cpu
+        self.output = Path(options.output)
+        self.resize = start.config['preprocessing']['resize']
+        class_num = start.config['class_num']
+        self.train_list = lists.read_list(options.train_list, options.data_dir, class_num)
+        self.val_list = lists.read_list(options.val_list, options.data_dir, class_num)
+        self.epoch_iterations = reader.iterations_per_epoch(
+            len(self.train_list), options.batch_size, world, options.iter_size
+        )
+        self.max_iter = options.max_iter or options.epochs * self.epoch_iterations
+        self.network = parameters.build_network(start.tensors, self.config, options.dropout)
+        self.network.dropout = SharedDropout(options.dropout, rank, world)
+        self.precision = Precision(options.amp, self.progress['precision'])
+        trained = trained_parameters(self.network, options.freeze)
+        self.solver = SGD(trained, options.momentum, options.weight_decay, options.solver)
+        self.solver.velocity = {name: paddle.to_tensor(start.velocity[name]) for name in trained}
+        self.features = frozen_features(self.tensors(), self.config, options.freeze, on_cpu)
+        self.images_per_second = None
+
+    @property
+    def iteration(self):
+        return self.progress['iteration']
+
+    def rate(self):
+        options = self.options
+        return learning_rate(
+            options.lr_policy, options.lr, self.iteration, self.max_iter, options.power,
+            options.step_size, options.gamma,
+        )  # fmt: skip
+
+    def tensors(self):
+        return {name: value.numpy() for name, value in self.network.state_dict().items()}
+
+    def save_checkpoint(self):
+        """Rank 0 alone writes."""
+        if self.rank == 0:
+            velocity = {name: value.numpy() for name, value in self.solver.velocity.items()}
+            folder = checkpoints_of(self.options)
+            save_checkpoint(folder, self.tensors(), velocity, self.progress, self.options.keep)
+
+    def train_epoch(self, stop):
+        """From where the run is to the epoch's end; returns False where it was asked to stop."""
+        options = self.options
+        epoch, position = divmod(self.iteration, self.epoch_iterations)
+        batches = reader.train_loader(
+            self.train_list, self.resize, options.mirror, options.seed, epoch, options.batch_size,
+            self.rank, self.world, options.iter_size, position, options.num_workers,
+        )  # fmt: skip
+        left = min(self.epoch_iterations - position, self.max_iter - self.iteration)
+        pictures = options.batch_size * options.iter_size * self.world
+        with Meter(f'epoch {epoch + 1}', left * pictures, self.rank == 0) as meter:
+            for _ in range(left):
+                rate = self.rate()
+                step = self.update(batches, rate, bool(stop))
+                meter.count(pictures, loss=step.loss, lr=rate)
+                if step.stop or self.iteration % options.save_every == 0:
+                    self.save_checkpoint()
+                if step.stop:
+                    return False
+        self.images_per_second = meter.rate()
+        return True
+
+    def update(self, batches, rate, stop):
+        """One iteration: the next iter_size of `batches`, and one train_step."""
+        options = self.options
+        # Dropout depends on the iteration alone: there is no generator whose state to keep.
+        paddle.seed((options.seed * 1_000_003 + self.iteration) % 2**31)
+        chosen = [next(batches) for _ in range(options.iter_size)]
+        chosen = [(reader.subtract_mean(crops), labels) for crops, labels in chosen]
+        try:
+            step = train_step(
+                self.network, self.solver, chosen, rate, stop, self.precision, self.features,
+                options.freeze or 'fire9',
+            )  # fmt: skip
+        except FloatingPointError:
+            raise TrainingError(
+                f'the loss or a gradient is NaN or infinite at iteration {self.iteration} (rate '
+                f'{rate:g}); the last checkpoint is kept. Try a lower --lr'
+            ) from None
+        sums = self.progress['epoch_sums']
+        self.progress['epoch_sums'] = [sums[0] + step.loss, sums[1] + step.top1, sums[2] + 1]
+        self.progress['precision'] = self.precision.state
+        self.progress['iteration'] += 1
+        return step
+
+    def evaluation_due(self):
+        """Whether an epoch (or the run) is complete but for its evaluation."""
+        complete = self.iteration % self.epoch_iterations == 0 or self.iteration == self.max_iter
+        return complete and self.progress['epoch_sums'][2] > 0
+
+    def finish_epoch(self):
+        """Evaluate; then write best/ (if it is), last/, log.csv and curves.png."""
+        row = {
+            'epoch': -(-self.iteration // self.epoch_iterations),
+            'iteration': self.iteration,
+            'lr': self.rate() if self.iteration < self.max_iter else 0.0,
+            'images_per_second': self.images_per_second,
+        }
+        loss, top1, count = self.progress['epoch_sums']
+        if count:
+            row.update(train_loss=loss / count, train_top1=top1 / count)
+        row.update(self.evaluate())
+        best = max((old['val_top1'] for old in self.progress['rows']), default=-1.0)
+        self.progress['rows'].append(row)
+        self.progress['epoch_sums'] = [0.0, 0.0, 0]
+        if self.rank == 0:
+            self.write_results(row, is_best=row['val_top1'] > best)
+
+    def evaluate(self):
+        """{val_loss, val_top1, val_top5} of the whole val list; each picture counts once."""
+        with Meter('evaluation', len(self.val_list) // self.world, self.rank == 0) as meter:
+            part = evaluate(
+                self.tensors(), self.config, self.val_list, self.resize, self.options.num_workers,
+                self.on_cpu, self.rank, self.world, meter,
+            )  # fmt: skip
+        parts = processes.mean_over_group(paddle.to_tensor(part.sums(), 'float64')).tolist()
+        pictures, top1, top5, loss = parts
+        return {
+            'val_loss': loss / pictures,
+            'val_top1': top1 / pictures,
+            'val_top5': top5 / pictures,
+        }
+
+    def write_results(self, row, is_best):
+        """best/ (if it is), last/, log.csv, curves.png, and a line for the reader."""
+        rows, tensors = self.progress['rows'], self.tensors()
+        if is_best:
+            parameters.write_model(self.output / 'best', tensors, self.config)
+        parameters.write_model(self.output / 'last', tensors, self.config)
+        report.write_log(rows, self.output / 'log.csv')
+        report.draw_curves(rows, self.output / 'curves.png')
+        if self.options.tensorboard:
+            report.write_events(row, self.output / 'events')
+        trained = f'train loss {row["train_loss"]:.4f}, ' if 'train_loss' in row else ''
+        speed = f', {row["images_per_second"]:.1f} images/s' if row['images_per_second'] else ''
+        print(
+            f'epoch {row["epoch"]}: {trained}val loss {row["val_loss"]:.4f}, '
+            f'top-1 {row["val_top1"]:.2%}, top-5 {row["val_top5"]:.2%}{speed}'
+            f'{" (best)" if is_best else ""}',
+            flush=True,
+        )
+
+
+def train(options):
+    """A whole run, in each of its processes; returns the exit status."""
+    stop = processes.StopRequest()
+    on_cpu = choose_device(options.device, options.amp)
+    rank, world = processes.join_group()
+    start, options = shared_start(options, rank)
+    run = Run(options, start, rank, world, on_cpu)
+    if run.iteration == 0 and not run.progress['rows']:
+        run.save_checkpoint()
+        run.finish_epoch()  # the row of epoch 0: before training
+    while run.iteration < run.max_iter or run.evaluation_due():
+        if not run.evaluation_due():
+            if not run.train_epoch(stop):
+                return stopped(run, stop)
+            run.save_checkpoint()  # before the evaluation, which may be long
+        run.finish_epoch()
+    if rank == 0:
+        run.save_checkpoint()
+        report_best(run)
+    return 0
+
+
+def stopped(run, stop):
+    """Say how to go on; the exit status of a process that a signal ended."""
+    if run.rank == 0:
+        print(
+            f'stopped after iteration {run.iteration} of {run.max_iter}; '
+            f'continue with: python train.py --resume --output {run.output}',
+            flush=True,
+        )
+    return 128 + (stop.signal or signal.SIGTERM)
+
+
+def report_best(run):
+    """Evaluate best/ once more, for report/: per-class table, confusion matrix, mistakes."""
+    tensors, config = parameters.read_model(run.output / 'best')
+    result = evaluate(
+        tensors, config, run.val_list, run.resize, run.options.num_workers, run.on_cpu
+    )
+    write_report(result, run.val_list, config, run.output / 'report')
+    first, best = run.progress['rows'][0], max(row['val_top1'] for row in run.progress['rows'])
+    print(
+        f'val top-1 {first["val_top1"]:.2%} before training, {best:.2%} at its best\n'
+        f'written to {run.output}: best/, last/, log.csv, curves.png, report/'
+    )
+
+
+@one_line_errors
+def main(argv=None):
+    options = parse_options(argv)
+    if options.resume and processes.first():
+        options = parse_options(argv, stored_options(options))
+    if processes.first():
+        prepare(options)
+    if options.trainer == 1 or processes.launched():
+        return train(options)
+    on_cpu = choose_device(options.device, options.amp)
+    return processes.run_trainers(train, options, options.trainer, on_cpu)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
