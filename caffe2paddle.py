@@ -10,11 +10,10 @@ import re
 import sys
 from pathlib import Path
 
-from console import UserError, atomic_write, one_line_errors
-
 import caffemodel
 import parameters
 from caffe_layers import net_label, show_shape
+from console import UserError, atomic_write, one_line_errors
 
 DATA = Path(__file__).resolve().parent / 'data'
 SYNSET = re.compile(r'n\d{8}\s+')

@@ -65,9 +65,8 @@ def _add_conv(net, name, bottom, filters, kernel, stride=1, pad=0, relu=True):
 
 
 def _add(net, kind, name, bottoms, top=None, **settings):
-    layer = net.layer.add(name=name.encode(), type=kind.encode(), **settings)
-    layer.bottom.extend(bottom.encode() for bottom in bottoms)
-    layer.top.append((top or name).encode())
+    bottoms, tops = [bottom.encode() for bottom in bottoms], [(top or name).encode()]
+    net.layer.add(name=name.encode(), type=kind.encode(), bottom=bottoms, top=tops, **settings)
     return top or name
 
 

@@ -10,8 +10,6 @@ import math
 from collections import defaultdict, deque
 from typing import NamedTuple, Optional
 
-from console import UserError, atomic_write
-
 import numpy as np
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError
@@ -26,8 +24,9 @@ from caffe_layers import (
     trace,
 )
 from caffe_proto import NetParameter, kind_of, layers_of, name_of
+from console import UserError, atomic_write
 
-MOST_BYTES = 512 << 20  # v1.1 has 5 MB with 1000 classes, 210 MB with 100,000
+MOST_BYTES = 64 << 20  # v1.1 has 5 MB with 1000 classes; what parsing needs grows with it
 MOST_LAYERS = 10_000  # a SqueezeNet has about a hundred
 MOST_AXES = 32  # Caffe: blob.hpp, kMaxBlobAxes
 

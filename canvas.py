@@ -94,7 +94,8 @@ def drawable(words):
 
     Matplotlib would draw a box too, but warn of each.
     """
-    return ''.join(c if c.isascii() or _has_glyph(c) else '□' for c in ' '.join(words.split()))
+    line = ' '.join(words.split())
+    return ''.join(c if c.isprintable() and _has_glyph(c) else '□' for c in line)
 
 
 @functools.cache
@@ -115,6 +116,8 @@ def font_families():
 
 @functools.cache
 def _has_glyph(sign):
+    if sign.isascii():
+        return True
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
     files = [findfont(FontProperties(family)) for family in font_families()]

@@ -9,11 +9,11 @@ import hashlib
 import json
 from pathlib import Path
 
-from console import UserError, atomic_write
-
 import numpy as np
 import safetensors
 import safetensors.numpy
+
+from console import UserError, atomic_write
 
 PATTERN = 'iteration_*.safetensors'
 VELOCITY = 'velocity/'

@@ -1,20 +1,13 @@
-"""What all the commands share: one-line errors, progress, and files that appear complete.
-
-Imported before Paddle (pyproject.toml sees to the order), it keeps Paddle's start quiet.
-"""
+"""What all the commands share: one-line errors, progress, and files that appear complete."""
 
 import functools
 import os
 import sys
 import time
-import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
-
-os.environ.setdefault('GLOG_minloglevel', '2')  # C++ notes that mean nothing to a user
-warnings.filterwarnings('ignore', message='No ccache found')
 
 
 class UserError(Exception):

@@ -2,9 +2,9 @@
 
 from contextlib import nullcontext
 
-from console import UserError
-
 import paddle
+
+from console import UserError
 
 GROW_EVERY = 2000  # updates without overflow, after which the scale is doubled
 

@@ -63,7 +63,7 @@ def evaluate(tensors, config, pictures, resize, num_workers, on_cpu, rank=0, wor
 
 @contextmanager
 def scorer(tensors, config, on_cpu):
-    """A function (indices, crops uint8 [N, 227, 227, 3], labels) -> a batch's part of Evaluation."""
+    """What computes a batch's part of Evaluation from (indices, crops, labels); see eval_loader."""
     if on_cpu:
         with exported(tensors, config) as prefix:
             yield _OnCPU(prefix)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from console import UserError, atomic_write, progress
-
 from lists import ListError
 
 # What cameras, phones and the web produce; .heic is here to be named, not to be passed over.

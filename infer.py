@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from console import Meter, UserError, atomic_write, one_line_errors
+import paddle_setup  # noqa: F401 - before Paddle
 
 import numpy as np
 
@@ -21,6 +21,7 @@ import lists
 import parameters
 import reader
 import report
+from console import Meter, UserError, atomic_write, one_line_errors
 from device import choose_device
 
 DATA = Path(__file__).parent / 'data'

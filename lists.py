@@ -9,9 +9,9 @@ import re
 from array import array
 from pathlib import Path
 
-from console import UserError
-
 import numpy as np
+
+from console import UserError
 
 MAX_CLASSES = 100_000  # a larger label is a slip, and its conv10 would not fit into memory
 

@@ -12,8 +12,6 @@ import re
 import struct
 from pathlib import Path
 
-from console import UserError, atomic_write
-
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -21,6 +19,7 @@ import safetensors.numpy
 import architecture
 import caffemodel
 import restricted_pickle
+from console import UserError, atomic_write
 
 RESIZES = ('short', 'warp', 'none')
 PREPROCESSING = {'resize_size': 256, 'crop': 227, 'mean': [104, 117, 123], 'channel_order': 'BGR'}

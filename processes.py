@@ -4,17 +4,21 @@
 more machines and sets PADDLE_TRAINERS_NUM. Paddle's gloo connects CPUs, its NCCL GPUs.
 """
 
+import contextlib
+import io
+import logging
 import multiprocessing
 import os
 import signal
 import time
+import warnings
 from multiprocessing.connection import wait
-
-from console import UserError
 
 import numpy as np
 import paddle
 import paddle.distributed as dist
+
+from console import UserError
 
 GRACE_SECONDS = 10  # between asking a process to end and ending it
 
@@ -57,7 +61,8 @@ def first():
 def join_group():
     """Meet the other processes; returns (rank, world)."""
     if launched():  # the processes of --trainer, too, find PADDLE_TRAINERS_NUM set
-        dist.init_parallel_env()
+        with contextlib.redirect_stderr(io.StringIO()):  # it lists its own flags there
+            dist.init_parallel_env()
     return dist.get_rank(), dist.get_world_size()
 
 
@@ -105,9 +110,13 @@ def run_trainers(function, arguments, count, on_cpu):
     """
     messages = multiprocessing.get_context('spawn').SimpleQueue()
     backend = 'gloo' if on_cpu else 'nccl'
-    context = dist.spawn(
-        _trainer, (function, arguments, messages), nprocs=count, join=False, backend=backend
-    )
+    with warnings.catch_warnings():  # that gloo means CPU is what was asked for
+        warnings.simplefilter('ignore')
+        logging.disable(logging.INFO)
+        context = dist.spawn(
+            _trainer, (function, arguments, messages), nprocs=count, join=False, backend=backend
+        )
+        logging.disable(logging.NOTSET)
     return _watch(context.processes, messages)
 
 

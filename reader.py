@@ -18,10 +18,9 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 
-from console import UserError, one_line_errors
-
 import numpy as np
 
+from console import UserError, one_line_errors
 from folders import print_counts, write_lists
 
 # A limit for pictures that claim more than they hold; the same as Pillow's own.
@@ -300,7 +299,20 @@ class _Batches:
 
 
 def _load(batches, num_workers):
-    """Yield every batch in order, as numpy arrays, made by `num_workers` processes."""
+    """Yield every batch in order, as a tuple of arrays, made by `num_workers` processes or here."""
+    made = (
+        _in_processes(batches, num_workers)
+        if num_workers
+        else map(batches.__getitem__, range(len(batches)))
+    )
+    for *batch, error in made:
+        if error:
+            raise PictureError(error.decode())
+        yield tuple(batch)
+
+
+def _in_processes(batches, num_workers):
+    """Yield the items of `batches` by way of Paddle's DataLoader."""
     import paddle
 
     if not len(batches):
@@ -315,22 +327,20 @@ def _load(batches, num_workers):
         collate_fn=_unchanged,
         num_workers=num_workers,
         worker_init_fn=functools.partial(_start_worker, os.getpid()),
-        timeout=1,  # seconds between its looks for dead processes; slow ones may take longer
+        use_buffer_reader=False,
+        timeout=0.2,  # seconds between its looks for dead processes; slow ones may take longer
     )
     iterator = _start(loader)
-    while True:
-        try:
-            *batch, error = next(iterator)
-        except StopIteration:
-            return
-        except (SystemError, RuntimeError):  # Paddle's words for it do not help a user
-            raise LoaderError(
-                'a process that loads pictures has died (killed, out of memory, /dev/shm full?);'
-                ' try fewer --num_workers, or 0'
-            ) from None
-        if error:
-            raise PictureError(error.decode())
-        yield tuple(tensor.numpy() for tensor in batch)
+    try:
+        for *tensors, error in iterator:
+            yield [*(tensor.numpy() for tensor in tensors), error]
+    except (SystemError, RuntimeError):  # Paddle's words for it do not help a user
+        raise LoaderError(
+            'a process that loads pictures has died (killed, out of memory, /dev/shm full?);'
+            ' try fewer --num_workers, or 0'
+        ) from None
+    finally:
+        _stop(iterator)
 
 
 def _start(loader):
@@ -344,6 +354,16 @@ def _start(loader):
     if signal.getsignal(signal.SIGCHLD) is not handler:
         signal.signal(signal.SIGCHLD, handler or signal.SIG_DFL)
     return iterator
+
+
+def _stop(iterator):
+    """End the processes and Paddle's thread, which keeps its iterator alive until all is read.
+
+    A thread that is still busy while the next loader forks may hold a lock of Paddle's memory
+    statistics, and the new processes would wait for it for ever.
+    """
+    iterator.__del__()
+    iterator._thread.join()
 
 
 def _unchanged(batch):

@@ -30,7 +30,21 @@ class ConvReLU(nn.Conv2D):
         )
 
     def forward(self, x):
-        return F.relu(super().forward(x))
+        if not self.training:
+            return F.relu(super().forward(x))
+        # The same bits, but faster: a bias of [C, 1, 1] takes another kernel than conv2d's own.
+        x = F.conv2d(x, self.weight, None, self._stride, self._padding)
+        return F.relu_(x.add_(self.bias.reshape([-1, 1, 1])))
+
+
+class MaxPool(nn.Layer):
+    """Maximum of 3x3, stride 2; the output size is rounded up (Caffe: pooling_layer.cpp)."""
+
+    def forward(self, x):
+        if not self.training:
+            return F.max_pool2d(x, 3, 2, ceil_mode=True)
+        # The gradient is faster where the places of the maxima are remembered.
+        return F.max_pool2d(x, 3, 2, ceil_mode=True, return_mask=True)[0]
 
 
 def _weight_filler(filler, fan_in):
@@ -133,7 +147,7 @@ class SqueezeNet(nn.Layer):
 
 def _build(row, conv10_pad):
     if isinstance(row, architecture.MaxPool):
-        return nn.MaxPool2D(3, stride=2, ceil_mode=True)  # Caffe: pooling_layer.cpp rounds up
+        return MaxPool()
     if isinstance(row, architecture.Fire):
         return Fire(row.in_channels, row.s1x1, row.e1x1, row.e3x3, row.bypass)
     shape = row.in_channels, row.out_channels, row.kernel, row.stride

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from console import Meter, UserError, one_line_errors
+import paddle_setup  # noqa: F401 - before Paddle
 
 import paddle
 import paddle.nn.functional as F
@@ -21,8 +21,9 @@ import processes
 import reader
 import report
 from checkpoint import save_checkpoint
-from evaluation import evaluate, write_report
+from console import Meter, UserError, one_line_errors
 from device import Precision, choose_device
+from evaluation import evaluate, write_report
 from predictor import Predictor, exported
 from solver import SGD, learning_rate
 from train_options import parse_options
@@ -183,7 +184,9 @@ class Run:
                 if step.stop or self.iteration % options.save_every == 0:
                     self.save_checkpoint()
                 if step.stop:
+                    batches.close()
                     return False
+        batches.close()
         self.images_per_second = meter.rate()
         return True
 

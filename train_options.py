@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 from console import UserError
-
 from parameters import RESIZES
 from solver import POLICIES, SGD
 
@@ -12,7 +11,7 @@ DATA = Path(__file__).parent / 'data'
 
 RECIPES = {
     # A few hundred pictures and a network that already knows ImageNet.
-    'finetune': {'lr': 0.0005, 'batch_size': 32, 'epochs': 5, 'weight_decay': 2e-4},
+    'finetune': {'lr': 0.0002, 'batch_size': 32, 'epochs': 5, 'weight_decay': 2e-4},
     # SqueezeNet_v1.1/solver.prototxt of the original release, from scratch on ImageNet.
     'paper': {
         'from_scratch': True,
@@ -138,9 +137,9 @@ def _parser():
     group.add_argument('--solver', choices=SGD.RULES, default='caffe', help='update rule')
     group.add_argument('--batch_size', type=count, default=32, help='pictures')
     group.add_argument('--iter_size', type=count, default=1, help='batches per update')
-    group.add_argument('--epochs', type=count, default=6, help='passes over the train list')
+    group.add_argument('--epochs', type=count, default=5, help='passes over the train list')
     group.add_argument('--max_iter', type=count, help='updates; overrides --epochs')
-    group.add_argument('--lr', type=positive, default=0.002, help='learning rate at the start')
+    group.add_argument('--lr', type=positive, default=0.0002, help='learning rate at the start')
     group.add_argument('--lr_policy', choices=POLICIES, default='poly', help='how it changes')
     group.add_argument('--power', type=number, default=1.0, help='of poly')
     group.add_argument('--step_size', type=count, help='updates between steps of policy step')

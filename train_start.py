@@ -7,8 +7,6 @@ from argparse import Namespace
 from pathlib import Path
 from typing import NamedTuple
 
-from console import UserError
-
 import numpy as np
 import paddle
 
@@ -18,6 +16,7 @@ import lists
 import parameters
 import processes
 from checkpoint import checkpoint_files, load_newest
+from console import UserError
 
 DATA = Path(__file__).parent / 'data'
 WEIGHTS = DATA / 'squeezenet_v1.1.caffemodel'
@@ -91,7 +90,7 @@ def shared_start(options, rank):
     config = head['config']
     shapes = architecture.parameter_shapes(config['version'], config['bypass'], config['class_num'])
     zeros = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-    tensors = processes.broadcast_arrays(start.tensors or zeros)
+    tensors = processes.broadcast_arrays({**zeros, **start.tensors})  # in the order of `zeros`
     velocity = processes.broadcast_arrays({**zeros, **start.velocity})
     return Start(tensors, velocity, config, head['progress']), Namespace(**head['options'])
 

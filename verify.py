@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from console import UserError
+import paddle_setup  # noqa: F401 - before Paddle
 
 import cv2
 import numpy as np
@@ -14,6 +14,7 @@ import squeezenet
 from caffe_layers import build_net, trace
 from caffe_proto import NetParameter, kind_of, layers_of, name_of
 from caffemodel import read_message, recognise
+from console import UserError
 
 # Layers that OpenCV is given; data and loss layers are not needed to run a network.
 RUNNING = ('Convolution', 'ReLU', 'Pooling', 'Concat', 'Eltwise', 'Split', 'Dropout', 'Softmax')

@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib
+import numpy as np
+from matplotlib.patches import Circle, FancyBboxPatch, Rectangle
+from PIL import Image
 
 FOLDER = Path(__file__).resolve().parent
 sys.path.insert(0, str(FOLDER.parent))
 
 import architecture  # noqa: E402
-from canvas import add_rectangle, axes_in_inches, new_figure, save_figure  # noqa: E402
+from canvas import add_rectangle, axes_in_inches, new_figure  # noqa: E402
+from console import atomic_write  # noqa: E402
 
 INPUT = 227  # pixels
 DPI = 180  # twice what a README shows, for screens with small pixels
@@ -56,8 +60,6 @@ class Drawing:
 
     def box(self, x, y, width, height, colors, radius=0.06):
         """A rounded box around the centre x, y."""
-        from matplotlib.patches import FancyBboxPatch
-
         corner = x - width / 2, y - height / 2
         shape = f'round,pad=0,rounding_size={radius}'
         face, edge = colors
@@ -78,8 +80,6 @@ class Drawing:
         add_rectangle(self.axes, 0, y, self.figure.get_figwidth(), height, color)
 
     def plus(self, x, y, color):
-        from matplotlib.patches import Circle
-
         radius, arm = 0.085, 0.05
         circle = Circle((x, y), radius, facecolor='white', edgecolor=color, linewidth=1.2, zorder=4)
         self.axes.add_patch(circle)
@@ -89,8 +89,6 @@ class Drawing:
 
     def filter(self, x, y, kernel, colors, size=0.13):
         """One filter seen from the front, `kernel` x `kernel` squares around the centre x, y."""
-        from matplotlib.patches import Rectangle
-
         face, edge = colors
         style = {'facecolor': face, 'edgecolor': edge, 'linewidth': 0.9, 'zorder': 4}
         for n in range(kernel * kernel):
@@ -99,7 +97,12 @@ class Drawing:
             self.axes.add_patch(Rectangle((left, top), size, size, **style))
 
     def save(self, path):
-        save_figure(self.figure, path)
+        """As PNG of 64 colours, a third of the bytes of all colours."""
+        self.figure.canvas.draw()
+        picture = Image.fromarray(np.asarray(self.figure.canvas.buffer_rgba())).convert('RGB')
+        picture = picture.quantize(64, dither=Image.Dither.NONE)
+        with atomic_write(path) as file:
+            picture.save(file, 'PNG', optimize=True)
 
 
 def draw_fire_module(path):
@@ -110,25 +113,25 @@ def draw_fire_module(path):
     drawing.text(1.8, 0.38, example, 9, MUTED, ha='left')
 
     y, upper, lower = 1.85, 1.17, 2.53
-    split, join = 4.42, 7.8
-    drawing.line((1.32, y), (1.9, y))
-    drawing.line((3.9, y), (split, y), arrow=False)
+    split, join = 4.32, 7.5
+    drawing.line((1.32, y), (1.85, y))
+    drawing.line((3.85, y), (split, y), arrow=False)
     for branch, towards in ((upper, y - 0.19), (lower, y + 0.19)):
-        drawing.line((split, y), (split, branch), (4.9, branch))
-        drawing.line((7.1, branch), (join, branch), (join, towards))
-    drawing.line((join + 0.4, y), (8.52, y))
+        drawing.line((split, y), (split, branch), (4.75, branch))
+        drawing.line((6.95, branch), (join, branch), (join, towards))
+    drawing.line((join + 0.4, y), (8.19, y))
 
     _maps(drawing, 0.75, y, fire.in_channels, 'input')
-    _layer(drawing, 2.9, y, 2.0, 'squeeze', 1, 's1x1', fire.s1x1, SQUEEZE)
-    _layer(drawing, 6.0, upper, 2.2, 'expand', 1, 'e1x1', fire.e1x1, EXPAND1)
-    _layer(drawing, 6.0, lower, 2.2, 'expand', 3, 'e3x3', fire.e3x3, EXPAND3)
+    _layer(drawing, 2.85, y, 2.0, 'squeeze', 1, 's1x1', fire.s1x1, SQUEEZE)
+    _layer(drawing, 5.85, upper, 2.2, 'expand', 1, 'e1x1', fire.e1x1, EXPAND1)
+    _layer(drawing, 5.85, lower, 2.2, 'expand', 3, 'e3x3', fire.e3x3, EXPAND3)
     drawing.box(join, y, 0.8, 0.38, ('white', LINE))
     drawing.text(join, y, 'concat', 9.5, zorder=5)
-    _maps(drawing, 8.85, y, fire.e1x1 + fire.e3x3, 'output')
+    _maps(drawing, 8.72, y, fire.e1x1 + fire.e3x3, 'output')
 
     drawing.text(0.3, 3.42, 's1x1 < e1x1 + e3x3', 11, ha='left', weight='bold')
-    why = f'({fire.s1x1} < {fire.e1x1} + {fire.e3x3}): it squeezes, so that the 3×3 filters, '
-    drawing.text(2.42, 3.42, f'{why}the dear ones, see few channels', 9.5, ha='left')
+    why = f'({fire.s1x1} < {fire.e1x1} + {fire.e3x3}): it squeezes, so that the costly 3×3 filters '
+    drawing.text(2.42, 3.42, f'{why}see few channels', 9.5, ha='left')
     drawing.save(path)
 
 
@@ -165,7 +168,7 @@ class Step(NamedTuple):
 
 BOX_WIDTH, BOX_HEIGHT = 1.75, 0.32
 GAP, FIRE_GAP = 0.17, 0.36  # inches below a box; the bypass of a fire module ends there
-CENTRES, LANE = (2.6, 5.0, 7.5), 1.35  # of the trunks; of the bypass, to the right of them
+CENTRES, LANE = (2.55, 4.9, 7.35), 1.33  # of the trunks; of the bypass, to the right of them
 
 
 def draw_architectures(version, path):
@@ -179,7 +182,10 @@ def draw_architectures(version, path):
     _draw_bands(drawing, steps, tops)
     for centre, bypass in zip(CENTRES, architecture.BYPASSES):
         _draw_column(drawing, centre, version, bypass, steps, tops)
-    key = 'fire: squeeze 1×1 → expand 1×1 + expand 3×3 filters;  /2: stride 2;  +: sum of both'
+    key = (
+        'fire: squeeze 1×1 → expand 1×1 + expand 3×3 filters;  /2: stride 2;  ⊕: sum;  '
+        'a ReLU follows every convolution but the red ones'
+    )
     drawing.text(0.3, height - 0.22, key, 8.5, MUTED, ha='left')
     drawing.save(path)
 

@@ -1,0 +1,44 @@
+# make run: the demo from weights to evaluation; make test: the tests. Both need Python 3 alone.
+PYTHON ?= python3
+BIN = .venv/bin
+
+.PHONY: run test lint bench fuzz demo-data images
+
+run: .venv/run
+	$(BIN)/python caffe2paddle.py data/squeezenet_v1.1.caffemodel --output caffe_params --verify
+	$(BIN)/python infer.py --model caffe_params data/photos --plot output/photos.png
+	$(BIN)/python train.py --model caffe_params --trainer 2 --batch_size 16 --overwrite
+	$(BIN)/python infer.py --model output/best --val_list data/val.txt
+
+test: .venv/dev
+	$(BIN)/python -m pytest
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: .venv/bench
+	$(BIN)/python benchmarks/run_all.py
+
+fuzz: .venv/dev
+	$(BIN)/python tests/fuzz.py
+
+demo-data: .venv/dev
+	$(BIN)/python data/make_demo.py
+
+images: .venv/run
+	$(BIN)/python images/draw_architecture.py
+	$(BIN)/python images/draw_architecture.py --version 1.0
+
+.venv/run: requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -r requirements.txt
+	touch $@
+
+.venv/dev: requirements-dev.txt .venv/run
+	$(BIN)/pip install -q -r requirements-dev.txt
+	touch $@
+
+.venv/bench: benchmarks/requirements-bench.txt .venv/run
+	$(BIN)/pip install -q -r benchmarks/requirements-bench.txt
+	touch $@
