@@ -149,7 +149,7 @@ def look_at_pictures(args, tensors, config, names, resize, on_cpu):
             nothing = np.zeros(1, np.int64)
             _, _, (classes,), (probabilities,), _ = score(nothing, crop[None], nothing)
             rows.append((path, '', classes, probabilities))
-            print(path)
+            print(readable(path))
             for number, probability in zip(classes, probabilities):
                 print(f'  {probability:7.2%}  {names[number]}')
     if args.output:
@@ -179,11 +179,12 @@ def write_results(path, rows, names, summary):
             writer.writerow(COLUMNS)
             for name, label, classes, probabilities in rows:
                 pairs = [x for c, p in zip(classes, probabilities) for x in (c, f'{p:.9g}')]
-                writer.writerow([name, label, *pairs, *[''] * (len(COLUMNS) - 2 - len(pairs))])
+                row = [readable(name), label, *pairs]
+                writer.writerow(row + [''] * (len(COLUMNS) - len(row)))
             return
         pictures = [
             {
-                'path': name,
+                'path': readable(name),
                 'label': None if label == '' else int(label),
                 'top': [
                     {'class': int(c), 'name': names[c], 'probability': float(p)}
@@ -193,6 +194,11 @@ def write_results(path, rows, names, summary):
             for name, label, classes, probabilities in rows
         ]
         json.dump({**summary, 'pictures': pictures}, file, indent=1, ensure_ascii=False)
+
+
+def readable(path):
+    """A path as text that can be written: Linux lets file names hold bytes that are no UTF-8."""
+    return str(path).encode(errors='surrogateescape').decode(errors='replace')
 
 
 def draw_sheet(path, rows, names):

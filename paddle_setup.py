@@ -27,13 +27,13 @@ def _use_vector_instructions():
 
 
 def _keep_freed_memory():
-    """Let malloc keep what a step frees: getting it back from Linux page by page costs a sixth."""
+    """Let malloc keep what a step frees: getting it back from Linux page by page takes longer."""
     if sys.platform == 'linux':
-        largest = 2**31 - 1
         libc = ctypes.CDLL(None)
-        if hasattr(libc, 'mallopt'):
-            libc.mallopt(-1, largest)  # M_TRIM_THRESHOLD
-            libc.mallopt(-3, largest)  # M_MMAP_THRESHOLD
+        if hasattr(libc, 'mallopt'):  # glibc; its malloc.h has the numbers
+            libc.mallopt(-4, 0)  # M_MMAP_MAX: large blocks come from the heap, too,
+            libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: which does not shrink,
+            libc.mallopt(-2, 2**28)  # M_TOP_PAD: and grows in large steps
 
 
 _use_vector_instructions()

@@ -79,7 +79,7 @@ def read_model(path):
 
 
 def write_model(directory, tensors, config):
-    """Write a parameter directory. Each file is replaced whole, config.json first.
+    """Write a parameter directory. Both files are replaced once both are on the disk, or none.
 
     `model.safetensors` carries the configuration too, so that the file alone is a model.
     """
@@ -88,10 +88,13 @@ def write_model(directory, tensors, config):
     text = json.dumps(config, indent=2, ensure_ascii=False) + '\n'
     arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
     content = safetensors.numpy.save(arrays, metadata={'config': json.dumps(config)})
-    with atomic_write(directory / 'config.json', 'w') as file:
-        file.write(text)
-    with atomic_write(directory / 'model.safetensors') as file:
-        file.write(content)
+    with (
+        atomic_write(directory / 'config.json', 'w') as config_file,
+        atomic_write(directory / 'model.safetensors') as model_file,
+    ):
+        config_file.write(text)
+        config_file.flush()
+        model_file.write(content)
 
 
 def empty_network(config, dropout=0.5):
@@ -126,6 +129,8 @@ def recognise(tensors, where):
         class_num = len(tensors['conv10.bias'])
     except (KeyError, IndexError, TypeError):
         raise ModelError(f'{where}: has no conv1.weight and conv10.bias of a SqueezeNet') from None
+    if not class_num:
+        raise ModelError(f'{where}: conv10.bias is empty')
     return version, 'complex' if 'fire2.bypass1x1.weight' in tensors else None, class_num
 
 
@@ -138,7 +143,9 @@ def check_tensors(tensors, config, where):
         if tensors[name].shape != shape:
             found = list(tensors[name].shape)
             raise ModelError(f'{where}: {name} has shape {found}; it should be {list(shape)}')
-        if not np.isfinite(tensors[name]).all():
+        with np.errstate(over='ignore'):  # a double beyond float32 becomes infinite
+            finite = np.isfinite(np.asarray(tensors[name], np.float32)).all()
+        if not finite:
             raise ModelError(f'{where}: {name} holds NaN or infinite numbers')
     for name in tensors:
         if name not in shapes:
@@ -203,6 +210,7 @@ def _parse_config(text, where):
     """A checked configuration. What this port cannot do as told is refused, never ignored."""
     try:
         config = json.loads(text)
+        json.dumps(config, ensure_ascii=False).encode()  # "\\ud800" is JSON, but no character
     except (ValueError, RecursionError) as error:
         raise ModelError(f'{where}: is not JSON: {error}') from None
     if not isinstance(config, dict):
@@ -216,6 +224,7 @@ def _parse_config(text, where):
         raise ModelError(f'{where}: {error}') from None
     if config['conv10_pad'] not in (0, 1):
         raise ModelError(f'{where}: conv10_pad is {config["conv10_pad"]!r}; it must be 0 or 1')
+    config['conv10_pad'] = int(config['conv10_pad'])
     config['preprocessing'] = _checked_preprocessing(config.get('preprocessing', {}), where)
     names = config.get('class_names')
     if names is not None and not (
@@ -293,6 +302,8 @@ def _read_v2_file(path):
     form, value_size, count = V2_HEADER.unpack_from(content)
     if form != 0 or value_size != 4:
         raise ModelError(f'{path}: header says format {form}, {value_size} bytes; not 0 and 4')
+    if not count:
+        raise ModelError(f'{path}: header promises no values')
     if len(content) != V2_HEADER.size + 4 * count:
         held = (len(content) - V2_HEADER.size) / 4
         raise ModelError(f'{path}: header promises {count} values, the file holds {held:g}')

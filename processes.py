@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import time
+import traceback
 import warnings
 from multiprocessing.connection import wait
 
@@ -69,7 +70,8 @@ def join_group():
 def mean_over_group(vector):
     """The mean of every process's float32 Tensor `vector`, the same bits in each."""
     if dist.get_world_size() > 1:
-        dist.all_reduce(vector)
+        with _connection():
+            dist.all_reduce(vector)
         vector = vector / dist.get_world_size()
     return vector
 
@@ -81,7 +83,8 @@ def broadcast_arrays(arrays):
     received = {}
     for name, value in arrays.items():
         tensor = paddle.to_tensor(value)
-        dist.broadcast(tensor, 0)
+        with _connection():
+            dist.broadcast(tensor, 0)
         received[name] = tensor.numpy()
     return received
 
@@ -90,16 +93,25 @@ def broadcast_text(text):
     """The string of rank 0, in every process."""
     if dist.get_world_size() == 1:
         return text
-    content = np.frombuffer(text.encode(), np.uint8) if dist.get_rank() == 0 else None
-    count = paddle.to_tensor([0 if content is None else len(content)], dtype='int64')
-    dist.broadcast(count, 0)
-    tensor = (
-        paddle.zeros(count.tolist(), 'int32')
-        if content is None
-        else paddle.to_tensor(content.astype(np.int32))
-    )
-    dist.broadcast(tensor, 0)
+    content = np.frombuffer(text.encode(), np.uint8).astype(np.int32)
+    count = paddle.to_tensor([len(content)])
+    with _connection():
+        dist.broadcast(count, 0)
+        mine = content if dist.get_rank() == 0 else np.zeros(count.item(), np.int32)
+        tensor = paddle.to_tensor(mine)
+        dist.broadcast(tensor, 0)
     return tensor.numpy().astype(np.uint8).tobytes().decode()
+
+
+@contextlib.contextmanager
+def _connection():
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]  # gloo's: connection reset by peer, say
+        raise ProcessError(
+            f'lost the connection to another training process ({reason}); --resume continues'
+        ) from None
 
 
 def run_trainers(function, arguments, count, on_cpu):
@@ -127,13 +139,16 @@ def _trainer(function, arguments, messages):
     except (UserError, OSError) as error:
         messages.put(str(error))
         status = 1
+    except Exception:
+        traceback.print_exc()  # Paddle's spawn would swallow it
+        status = 1
     raise SystemExit(status)
 
 
 def _watch(processes, messages):
     received = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: received.append(number))
+        signal.signal(number, lambda signum, _: received.append(signum))
     passed_on = 0
     while running := [process for process in processes if process.is_alive()]:
         wait([process.sentinel for process in running], timeout=0.2)
@@ -142,21 +157,25 @@ def _watch(processes, messages):
         passed_on = len(received)
         failed = [rank for rank, process in enumerate(processes) if process.exitcode not in _FINE]
         if failed:
+            reason = _reason(processes, failed, messages)
             _end(processes)
-            raise ProcessError(_reason(processes, failed[0], messages))
-    return max(process.exitcode for process in processes)
+            raise ProcessError(reason)
+    return 128 + received[0] if received else max(process.exitcode for process in processes)
 
 
 # What a trainer exits with when all is well, or while it runs, or when it was asked to stop.
 _FINE = (0, None, 128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
-def _reason(processes, rank, messages):
+def _reason(processes, failed, messages):
+    codes = {rank: processes[rank].exitcode for rank in failed}
+    for rank, code in codes.items():
+        if code < 0:  # the others then complain of a lost connection, which is no news
+            name = signal.Signals(-code).name
+            return f'training process {rank} was killed ({name}); --resume continues the run'
     if not messages.empty():
         return messages.get()
-    code = processes[rank].exitcode
-    how = f'was killed by {signal.Signals(-code).name}' if code < 0 else f'ended with status {code}'
-    return f'training process {rank} {how}; the run is stopped, --resume continues it'
+    return f'training process {failed[0]} failed with exit status {codes[failed[0]]}'
 
 
 def _signal_all(processes, number):

@@ -1,4 +1,4 @@
-"""Pictures: decoding, resizing, cropping, the mean; and the loaders that do this in many processes.
+"""Pictures: decoding, resizing, cropping, the mean; and the loaders that make batches of them.
 
     python reader.py FOLDER --val 0.2      # lists for training, from a folder of class folders
 
@@ -6,24 +6,21 @@ Pictures are numpy arrays, uint8 [height, width, 3] in BGR order, as Caffe's wer
 """
 
 import argparse
-import functools
 import hashlib
 import io
 import os
-import shutil
-import signal
 import stat
 import sys
-import threading
-import time
-from contextlib import contextmanager, suppress
+import warnings
+from contextlib import closing, contextmanager, suppress
 
 import numpy as np
 
+import workers
 from console import UserError, one_line_errors
 from folders import print_counts, write_lists
 
-# A limit for pictures that claim more than they hold; the same as Pillow's own.
+# A limit for pictures that claim more than they hold: what Pillow refuses by itself.
 MAX_PIXELS = 178_956_970
 MAX_FILE_BYTES = 1 << 30
 os.environ.setdefault('OPENCV_IO_MAX_IMAGE_PIXELS', str(MAX_PIXELS))  # cv2 reads both once
@@ -41,16 +38,12 @@ MEAN = (104, 117, 123)  # BGR; Caffe's SqueezeNet train_val.prototxt, mean_value
 CENTRE = 4  # of five_crop
 # What Pillow may try when OpenCV cannot. PNG is not among them, since Pillow takes damaged ones
 # for whole; nor is EPS, for which it would run another program.
-PILLOW_FORMATS = ('JPEG', 'MPO', 'GIF', 'BMP', 'WEBP', 'TIFF', 'JPEG2000', 'AVIF')
-PILLOW_FORMATS += ('TGA', 'ICO', 'PCX', 'QOI')
+PILLOW_FORMATS = {'JPEG', 'GIF', 'BMP', 'WEBP', 'TIFF', 'JPEG2000', 'AVIF'}
+PILLOW_FORMATS |= {'TGA', 'ICO', 'PCX', 'QOI'}
 
 
 class PictureError(UserError):
     """A picture that cannot be read or is too small or too large."""
-
-
-class LoaderError(UserError):
-    """The loaders' processes could not go on, for a reason that is not in the pictures."""
 
 
 # --------------------------------------------------------------------------------------------------
@@ -109,13 +102,11 @@ def _read_file(path):
 def _decode_with_pillow(data):
     from PIL import Image, ImageOps, UnidentifiedImageError  # rarely needed, 50 ms to import
 
+    warnings.filterwarnings('ignore', module='PIL')
+    Image.init()
+    formats = [name for name in Image.OPEN if name in PILLOW_FORMATS or name == 'PNG']
     try:
-        Image.MAX_IMAGE_PIXELS = MAX_PIXELS
-        with Image.open(io.BytesIO(data), formats=(*PILLOW_FORMATS, 'PNG')) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise PictureError(
-                    f'{image.width}x{image.height} pixels; at most {MAX_PIXELS} are read'
-                )
+        with Image.open(io.BytesIO(data), formats=formats) as image:
             if image.format == 'PNG':
                 raise PictureError('cannot decode: a damaged PNG file')
             if image.mode in ('I', 'F'):
@@ -227,7 +218,7 @@ def train_loader(
     Each iteration, counted from `start`, is `iter_size` batches of exactly `batch_size` pictures.
     Over all processes it takes consecutive pictures of epoch_order, so what an update sees does not
     depend on `num_workers`, nor on whether two processes or one of twice the batch size see it.
-    Raises PictureError, which names the list's line, and LoaderError.
+    Raises PictureError, which names the list's line, and workers.WorkerError.
     """
     iterations = iterations_per_epoch(len(pictures), batch_size, world, iter_size)
     count = iterations * iter_size * world * batch_size
@@ -236,15 +227,19 @@ def train_loader(
         order.reshape(shape)[start:, :, rank].ravel()
         for order in epoch_order(len(pictures), count, mirror, seed, epoch)
     )
-    batches = _Batches(pictures, resize, indices, crops, batch_size)
-    return ((images, labels) for _, images, labels in _load(batches, num_workers))
+    batches = _Batches(pictures, resize, indices, crops, batch_size, _without_indices)
+    return _load(batches, num_workers)
+
+
+def _without_indices(indices, images, labels):
+    return images, labels
 
 
 def eval_loader(pictures, resize, batch_size, rank=0, world=1, num_workers=0, work=None):
     """Centre crops of every `world`-th picture from `rank` on, in order; the last batch is smaller.
 
     Yields (indices into `pictures` int64 [B], uint8 [B, 227, 227, 3], labels int64 [B]), or what
-    `work` makes of these three where they were read: a sequence of arrays. Raises as train_loader.
+    `work` makes of these three where they were read (less than 1 MB). Raises as train_loader does.
     """
     indices = np.arange(rank, len(pictures), world)
     crops = np.full(len(indices), CENTRE)
@@ -252,7 +247,7 @@ def eval_loader(pictures, resize, batch_size, rank=0, world=1, num_workers=0, wo
 
 
 class _Batches:
-    """What the loaders' processes compute: item i is batch i, then the text of an error or b''.
+    """What the loaders' processes compute: item i is batch i and None, or None and an error's text.
 
     An error travels as data, since an exception would arrive wrapped in a traceback.
     """
@@ -271,9 +266,9 @@ class _Batches:
     def __getitem__(self, i):
         try:
             batch = self._batch(slice(i * self.batch_size, (i + 1) * self.batch_size))
-            return [*(self.work(*batch) if self.work else batch), b'']
+            return (self.work(*batch) if self.work else batch), None
         except UserError as error:
-            return [np.zeros(1), str(error).encode()]  # Paddle wants an array in every batch
+            return None, str(error)
 
     def _batch(self, chosen):
         indices = self.indices[chosen]
@@ -293,107 +288,14 @@ class _Batches:
         return picture[:, ::-1] if crop >= 5 else picture
 
 
-# --------------------------------------------------------------------------------------------------
-# Processes
-# --------------------------------------------------------------------------------------------------
-
-
 def _load(batches, num_workers):
-    """Yield every batch in order, as a tuple of arrays, made by `num_workers` processes or here."""
-    made = (
-        _in_processes(batches, num_workers)
-        if num_workers
-        else map(batches.__getitem__, range(len(batches)))
-    )
-    for *batch, error in made:
-        if error:
-            raise PictureError(error.decode())
-        yield tuple(batch)
-
-
-def _in_processes(batches, num_workers):
-    """Yield the items of `batches` by way of Paddle's DataLoader."""
-    import paddle
-
-    if not len(batches):
-        return
-    _check_shared_memory(batches, num_workers)
-    # Shared memory by descriptor vanishes with its processes; by name, kill -9 would leave it.
-    paddle.set_flags({'FLAGS_dataloader_use_file_descriptor': True})
-    loader = paddle.io.DataLoader(
-        batches,
-        places=paddle.CPUPlace(),
-        batch_size=None,
-        collate_fn=_unchanged,
-        num_workers=num_workers,
-        worker_init_fn=functools.partial(_start_worker, os.getpid()),
-        use_buffer_reader=False,
-        timeout=0.2,  # seconds between its looks for dead processes; slow ones may take longer
-    )
-    iterator = _start(loader)
-    try:
-        for *tensors, error in iterator:
-            yield [*(tensor.numpy() for tensor in tensors), error]
-    except (SystemError, RuntimeError):  # Paddle's words for it do not help a user
-        raise LoaderError(
-            'a process that loads pictures has died (killed, out of memory, /dev/shm full?);'
-            ' try fewer --num_workers, or 0'
-        ) from None
-    finally:
-        _stop(iterator)
-
-
-def _start(loader):
-    """Start the processes. A death among them is then found by `next`, never in between.
-
-    Paddle sets a handler that raises wherever the main process happens to be: in the middle of
-    saving a checkpoint, say.
-    """
-    handler = signal.getsignal(signal.SIGCHLD)
-    iterator = iter(loader)
-    if signal.getsignal(signal.SIGCHLD) is not handler:
-        signal.signal(signal.SIGCHLD, handler or signal.SIG_DFL)
-    return iterator
-
-
-def _stop(iterator):
-    """End the processes and Paddle's thread, which keeps its iterator alive until all is read.
-
-    A thread that is still busy while the next loader forks may hold a lock of Paddle's memory
-    statistics, and the new processes would wait for it for ever.
-    """
-    iterator.__del__()
-    iterator._thread.join()
-
-
-def _unchanged(batch):
-    return batch
-
-
-def _check_shared_memory(batches, num_workers):
-    """Paddle keeps two batches per process in /dev/shm; once it is full, they die of bus errors."""
-    if not num_workers or not os.path.isdir('/dev/shm'):
-        return
-    waiting = min(len(batches), 2 * num_workers)
-    needed = waiting * batches.batch_size * CROP * CROP * 3
-    free = shutil.disk_usage('/dev/shm').free
-    if needed > free:
-        raise LoaderError(
-            f'/dev/shm has {free >> 20} MB free, and {num_workers} loading processes need'
-            f' {(needed >> 20) + 1} MB: use fewer --num_workers, or 0'
-        )
-
-
-def _start_worker(parent, worker_id):
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent to answer
-    threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
-
-
-def _die_with(parent):
-    """A worker waits for its next batch for ever, even if the parent was killed."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
+    """Yield every batch. Close it, or read it to its end, before the next."""
+    item_bytes = batches.batch_size * CROP * CROP * 3
+    with closing(workers.compute(batches, num_workers, item_bytes)) as made:
+        for batch, error in made:
+            if error:
+                raise PictureError(error)
+            yield batch
 
 
 # --------------------------------------------------------------------------------------------------

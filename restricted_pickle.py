@@ -87,6 +87,10 @@ UNUSED_OPCODES = 'INST OBJ NEWOBJ NEWOBJ_EX PERSID BINPERSID EXT1 EXT2 EXT4 ' + 
 class _Unpickler(pickle._Unpickler):
     """The unpickler in Python: the one in C allocates memory as a damaged file tells it to."""
 
+    def __init__(self, content):
+        super().__init__(io.BytesIO(content))
+        self.room = len(content)
+
     def find_class(self, module, name):
         try:
             return ADMITTED[module, name]
@@ -94,6 +98,14 @@ class _Unpickler(pickle._Unpickler):
             raise PickleRefused(
                 f'asks to run {module}.{name}; parameters need no such thing, so it is not read'
             ) from None
+
+    def load_reduce(self):
+        # From the memo, every call could be given the same large thing, and would copy it.
+        arguments = self.stack[-1]
+        self.room -= sum(len(value) for value in arguments if hasattr(value, '__len__'))
+        if self.room < 0:
+            raise PickleRefused('expands to far more than it holds')
+        super().load_reduce()
 
     def load_build(self):
         if not isinstance(self.stack[-2], (_Array, _Dtype)):
@@ -122,7 +134,7 @@ def _dispatch():
     table = dict(pickle._Unpickler.dispatch)
     for name in UNUSED_OPCODES.split():
         del table[getattr(pickle, name)[0]]
-    for name in ('BUILD', 'SETITEM', 'SETITEMS', 'DICT', 'BYTEARRAY8'):
+    for name in ('REDUCE', 'BUILD', 'SETITEM', 'SETITEMS', 'DICT', 'BYTEARRAY8'):
         table[getattr(pickle, name)[0]] = getattr(_Unpickler, f'load_{name.lower()}')
     return table
 
@@ -142,14 +154,16 @@ def load_arrays(content):
     Entries that are no arrays (Paddle's table of names, say) are left out. Raises PickleRefused.
     """
     try:
-        found = _Unpickler(io.BytesIO(content)).load()
+        found = _Unpickler(content).load()
+        if not isinstance(found, dict):
+            kind = type(found).__name__
+            raise PickleRefused(f'holds a {kind}; a dictionary of arrays is expected')
+        items = map(_named_array, found.items())
+        return {name: array for name, array in items if array is not None}
     except PickleRefused:
         raise
     except Exception as error:  # a damaged pickle can fail in any way at all
         raise PickleRefused(f'is no readable .pdparams file: {error!r}') from None
-    if not isinstance(found, dict):
-        raise PickleRefused(f'holds a {type(found).__name__}; a dictionary of arrays is expected')
-    return {name: array for name, array in map(_named_array, found.items()) if array is not None}
 
 
 def _named_array(item):

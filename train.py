@@ -102,8 +102,13 @@ def train_step(
 
 
 def trained_parameters(network, freeze):
-    """{name: Parameter} of what comes after layer `freeze`; the rest stops needing gradients."""
+    """{name: Parameter} of what comes after layer `freeze`; the rest stops needing gradients.
+
+    Raises TrainingError for a layer that is none, or after which there is nothing to train.
+    """
     names = [row.name for row in network.stages]
+    if freeze and freeze not in names[:-1]:
+        raise TrainingError(f'--freeze {freeze}: choose one of {", ".join(names[:-1])}')
     frozen = set(names[: names.index(freeze) + 1] if freeze else [])
     trained = {}
     for name, parameter in network.named_parameters():
