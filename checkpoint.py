@@ -17,6 +17,7 @@ from console import UserError, atomic_write
 
 PATTERN = 'iteration_*.safetensors'
 VELOCITY = 'velocity/'
+DAMAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)  # how it shows
 
 
 class CheckpointError(UserError):
@@ -59,8 +60,8 @@ def load_newest(folder, report=print):
     for path in checkpoint_files(folder):
         try:
             return _load(path)
-        except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
-            report(f'{path} is damaged ({error}); trying the one before')
+        except (OSError, safetensors.SafetensorError, *DAMAGE) as error:
+            report(f'{path} is damaged ({error!s:.200}); trying the one before')
     raise CheckpointError(f'{folder}: holds no checkpoint that could be resumed')
 
 
@@ -75,7 +76,10 @@ def _load(path):
         for name in sorted(tensors)
         if name.startswith(VELOCITY)
     }
-    return tensors, velocity, json.loads(metadata['progress'])
+    progress = json.loads(metadata['progress'])
+    if not isinstance(progress, dict) or not isinstance(progress.get('iteration'), int):
+        raise ValueError('it does not tell its iteration')
+    return tensors, velocity, progress
 
 
 def _checksum(tensors, text):

@@ -30,11 +30,15 @@ V2_NAME = re.compile(
     r'[^a-z0-9]+(?:(w0|weights?)|(?:wbias|bias|w1))',
     re.IGNORECASE,
 )
+MOST_LETTERS = 800  # of an error message, which may quote the file
 MOST_BYTES = 1 << 30  # of one file; a SqueezeNet of 100,000 classes has a fifth of that
 
 
 class ModelError(UserError):
     """A model cannot be read, or is not a SqueezeNet."""
+
+    def __init__(self, text):
+        super().__init__(text[:MOST_LETTERS])
 
 
 def make_config(

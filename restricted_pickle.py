@@ -26,7 +26,8 @@ class _Dtype:
 
     def real(self):
         if self.code not in ('f2', 'f4', 'f8', 'i4', 'i8') or self.order not in ('<', '>', '='):
-            raise PickleRefused(f'holds an array of {self.code!r}; floats are expected')
+            kind = self.code if isinstance(self.code, str) else type(self.code).__name__
+            raise PickleRefused(f'holds an array of {kind!r}; floats are expected')
         return np.dtype(self.order + self.code)
 
 
@@ -72,6 +73,7 @@ ADMITTED = {
     ('numpy', 'dtype'): _Dtype,
     ('collections', 'OrderedDict'): _dictionary,
     ('builtins', 'tuple'): _tuple,
+    ('__builtin__', 'tuple'): _tuple,  # the name of protocol 2
     ('_codecs', 'encode'): _latin1,
 }
 for _package in ('numpy.core', 'numpy._core'):  # NumPy 1 and 2
@@ -163,7 +165,7 @@ def load_arrays(content):
     except PickleRefused:
         raise
     except Exception as error:  # a damaged pickle can fail in any way at all
-        raise PickleRefused(f'is no readable .pdparams file: {error!r}') from None
+        raise PickleRefused(f'is no readable .pdparams file: {error!r:.200}') from None
 
 
 def _named_array(item):

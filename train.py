@@ -24,6 +24,7 @@ from checkpoint import save_checkpoint
 from console import Meter, UserError, one_line_errors
 from device import Precision, choose_device
 from evaluation import evaluate, write_report
+from events import Events
 from predictor import Predictor, exported
 from solver import SGD, learning_rate
 from train_options import parse_options
@@ -141,6 +142,13 @@ class Run:
             len(self.train_list), options.batch_size, world, options.iter_size
         )
         self.max_iter = options.max_iter or options.epochs * self.epoch_iterations
+        batch, before = options.batch_size * world, self.progress.get('batch_of_all')
+        if before not in (None, batch):
+            raise TrainingError(
+                f'the processes share batches of {batch} and did of {before}: on --resume, their '
+                'number times --batch_size must stay'
+            )
+        self.progress['batch_of_all'] = batch
         self.network = parameters.build_network(start.tensors, self.config, options.dropout)
         self.network.dropout = SharedDropout(options.dropout, rank, world)
         self.precision = Precision(options.amp, self.progress['precision'])
@@ -148,6 +156,7 @@ class Run:
         self.solver = SGD(trained, options.momentum, options.weight_decay, options.solver)
         self.solver.velocity = {name: paddle.to_tensor(start.velocity[name]) for name in trained}
         self.features = frozen_features(self.tensors(), self.config, options.freeze, on_cpu)
+        self.events = Events(self.output / 'events', options.tensorboard and rank == 0)
         self.images_per_second = None
 
     @property
@@ -264,8 +273,7 @@ class Run:
         parameters.write_model(self.output / 'last', tensors, self.config)
         report.write_log(rows, self.output / 'log.csv')
         report.draw_curves(rows, self.output / 'curves.png')
-        if self.options.tensorboard:
-            report.write_events(row, self.output / 'events')
+        self.events.write(row)
         trained = f'train loss {row["train_loss"]:.4f}, ' if 'train_loss' in row else ''
         speed = f', {row["images_per_second"]:.1f} images/s' if row['images_per_second'] else ''
         print(

@@ -1,6 +1,7 @@
 """The command line of train.py: flags, recipes, and what has to hold among them."""
 
 import argparse
+import os
 from pathlib import Path
 
 from console import UserError
@@ -55,6 +56,12 @@ def parse_options(argv=None, resumed=None):
         options.val_list = str(Path(options.train_list).with_name('val.txt'))
     if options.lr_policy == 'step' and not options.step_size:
         raise OptionError('--lr_policy step needs --step_size ITERATIONS')
+    if options.from_scratch and options.model:
+        raise OptionError(
+            '--from_scratch starts from random weights and --model from a model; give one'
+        )
+    if options.num_workers is None:
+        options.num_workers = min(8, max(1, (os.cpu_count() or 1) // options.trainer))
     if options.resume and options.overwrite:
         raise OptionError('--resume continues a run and --overwrite deletes it; give one of them')
     return options
@@ -68,14 +75,6 @@ def _refuse_changes(options, resumed):
                 f'--{name} {now} differs from {before} of the run that --resume continues; '
                 'leave it out, or start a new run with --model and --output'
             )
-    now, before = (
-        options.trainer * options.batch_size,
-        resumed['trainer'] * resumed['batch_size'],
-    )
-    if now != before:
-        raise OptionError(
-            f'--trainer times --batch_size is {now} and was {before}: it must stay on --resume'
-        )
 
 
 def _at_least(smallest, kind):
@@ -96,10 +95,18 @@ def _share(text):
     return value
 
 
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the defaults that say something."""
+
+    def _get_help_string(self, action):
+        silent = action.default in (None, False)
+        return action.help if silent else super()._get_help_string(action)
+
+
 def _parser():
     parser = argparse.ArgumentParser(
         description='Fine-tune SqueezeNet. Without a flag: the demo, on the photos in data/.',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_HelpFormatter,
     )
     count, positive = _at_least(1, int), _at_least(1e-12, float)
     number, whole = _at_least(0, float), _at_least(0, int)
@@ -110,9 +117,13 @@ def _parser():
         help='parameter directory or file to start from; default: caffe_params, which is made of '
         'the bundled Caffe weights if need be',
     )
-    group.add_argument('--from_scratch', action='store_true', help="start with Caffe's fillers")
-    group.add_argument('--version', choices=['1.0', '1.1'], default='1.1', help='from scratch')
-    group.add_argument('--bypass', choices=['simple', 'complex'], help='from scratch')
+    group.add_argument(
+        '--from_scratch', action='store_true', help="start from random weights, Caffe's fillers"
+    )
+    group.add_argument(
+        '--version', choices=['1.0', '1.1'], default='1.1', help='with --from_scratch'
+    )
+    group.add_argument('--bypass', choices=['simple', 'complex'], help='with --from_scratch')
     group.add_argument(
         '--freeze', metavar='LAYER', help='keep everything up to LAYER (fire9, say) as it is'
     )
@@ -125,16 +136,29 @@ def _parser():
     group.add_argument('--resize', choices=RESIZES, help="default: as the model's config.json says")
     group.add_argument('--mirror', action='store_true', help='mirror half of the training pictures')
     group.add_argument(
-        '--num_workers', type=whole, default=1, help='reading processes per trainer; 0: none'
+        '--num_workers',
+        type=whole,
+        help="reading processes per trainer; default: the trainer's share "
+        'of the cores; 0: the trainer reads itself',
     )
 
     group = parser.add_argument_group(
         'optimisation (per process: batch_size; per update: x iter_size)'
     )
     group.add_argument(
-        '--recipe', choices=sorted(RECIPES), default='finetune', help='sets defaults'
+        '--recipe',
+        choices=sorted(RECIPES),
+        default='finetune',
+        help='defaults for a few hundred pictures, or (paper) those of the original solver.prototxt '
+        'for ImageNet from scratch',
     )
-    group.add_argument('--solver', choices=SGD.RULES, default='caffe', help='update rule')
+    group.add_argument(
+        '--solver',
+        choices=SGD.RULES,
+        default='caffe',
+        help="whose momentum: Caffe's keeps the "
+        'learning rate in the velocity, Paddle (and PyTorch) apply it afterwards',
+    )
     group.add_argument('--batch_size', type=count, default=32, help='pictures')
     group.add_argument('--iter_size', type=count, default=1, help='batches per update')
     group.add_argument('--epochs', type=count, default=5, help='passes over the train list')
@@ -149,8 +173,12 @@ def _parser():
     group.add_argument('--seed', type=whole, default=1, help='of order, crops, dropout, fillers')
 
     group = parser.add_argument_group('machine')
-    group.add_argument('--trainer', type=count, default=1, help='processes: one per GPU or on CPU')
-    group.add_argument('--device', choices=['auto', 'cpu', 'gpu'], default='auto', help='where')
+    group.add_argument(
+        '--trainer', type=count, default=1, help='processes, each on a GPU of its own or on the CPU'
+    )
+    group.add_argument(
+        '--device', choices=['auto', 'cpu', 'gpu'], default='auto', help='where to compute'
+    )
     group.add_argument('--amp', choices=['bfloat16', 'float16'], help='mixed precision, GPU alone')
 
     group = parser.add_argument_group('what is kept')
@@ -159,5 +187,5 @@ def _parser():
     group.add_argument('--overwrite', action='store_true', help='delete the run in --output first')
     group.add_argument('--save_every', type=count, default=200, help='updates between checkpoints')
     group.add_argument('--keep', type=count, default=2, help='checkpoints kept')
-    group.add_argument('--tensorboard', action='store_true', help='write event files, too')
+    group.add_argument('--tensorboard', action='store_true', help='write event files')
     return parser

@@ -38,7 +38,7 @@ def compute(items, num_workers, item_bytes):
 
 
 class _Shared:
-    """Items that travel in memory which all processes have, so that Paddle carries their size only.
+    """Items that travel in memory which the processes share; Paddle carries their sizes only.
 
     Paddle's own way costs a third of a JPEG's decoding, and needs room in /dev/shm, of which a
     container may have 64 MB. A slot is free again when its item was read: Paddle has at most
@@ -54,13 +54,21 @@ class _Shared:
         return len(self.items)
 
     def __getitem__(self, i):
-        data = pickle.dumps((i, self.items[i]), protocol=5)
-        self.slots[i % len(self.slots)][: len(data)] = data
-        return np.array([len(data)])
+        """Write item i to its slot, arrays apart and thus copied once; returns the parts' sizes."""
+        arrays = []
+        head = pickle.dumps((i, self.items[i]), protocol=5, buffer_callback=arrays.append)
+        parts = [head, *(array.raw() for array in arrays)]
+        slot = self.slots[i % len(self.slots)]
+        slot.seek(0)
+        for part in parts:
+            slot.write(part)
+        return np.array([len(part) for part in parts])
 
-    def read(self, i, size):
+    def read(self, i, sizes):
+        ends = np.cumsum(sizes).tolist()
         with memoryview(self.slots[i % len(self.slots)]) as slot:
-            written, item = pickle.loads(slot[:size])
+            head, *arrays = (bytearray(slot[end - size : end]) for size, end in zip(sizes, ends))
+        written, item = pickle.loads(head, buffers=arrays)
         assert written == i, 'Paddle has more items under way than it had'
         return item
 
@@ -84,8 +92,8 @@ def _in_processes(shared, num_workers):
     iterator = _start(loader)
     try:
         with _one_message():
-            for i, size in enumerate(iterator):
-                yield shared.read(i, size.item())
+            for i, sizes in enumerate(iterator):
+                yield shared.read(i, sizes.tolist())
     except (SystemError, RuntimeError):  # Paddle's words for it do not help a user
         raise WorkerError(
             'a process that loads pictures has died (killed, or out of memory);'

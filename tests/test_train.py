@@ -308,6 +308,10 @@ class TestRefusals:
         line = fail(folder, whole, '--resume', '--lr', 0.5)
         assert '--lr 0.5 differs from 0.001' in line
 
+    def test_another_number_of_processes_on_resume_without_the_batch_to_match(self, folder, whole):
+        line = fail(folder, whole, '--resume', '--lr', 0.001, '--batch_size', 3)
+        assert 'batches of 3 and did of 6' in line
+
     def test_another_list_on_resume(self, folder, whole, tmp_path):
         other = tmp_path / 'train.txt'
         other.write_text((folder / 'train.txt').read_text().splitlines()[0] + '\n')
@@ -343,6 +347,13 @@ def test_class_names_beside_the_list_travel_with_the_model(folder, tmp_path):
     succeed(folder, tmp_path / 'out', '--train_list', tmp_path / 'train.txt', '--epochs', 1)
     config = json.loads((tmp_path / 'out' / 'best' / 'config.json').read_text())
     assert config['class_names'] == ['brick', 'grass', 'gravel']
+
+
+def test_event_files_hold_each_epochs_numbers(folder, tmp_path):
+    succeed(folder, tmp_path / 'out', '--epochs', 1, '--tensorboard')
+    (path,) = (tmp_path / 'out' / 'events').iterdir()
+    content = path.read_bytes()
+    assert content.count(b'val_top1') == 2 and content.count(b'train_loss') == 1
 
 
 def test_training_from_scratch_starts_with_the_fillers(folder, tmp_path):

@@ -1,0 +1,80 @@
+"""What several tests share: Caffe's golden data, weights, and a way to run the commands."""
+
+import functools
+import subprocess
+import sys
+from pathlib import Path
+
+import paddle_setup  # noqa: F401 - before Paddle
+
+import cv2
+import numpy as np
+import pytest
+
+import architecture
+import caffemodel
+
+ROOT = Path(__file__).parent.parent
+GOLDEN = Path(__file__).parent / 'golden'
+MEAN = np.array([104, 117, 123])  # BGR
+
+
+def pytest_configure(config):
+    config.addinivalue_line('filterwarnings', 'ignore:No ccache found')  # said by Paddle's start
+
+
+@functools.cache
+def _seeded_tensors(version, bypass, class_num):
+    rng = np.random.RandomState(97)
+    tensors = {}
+    for name, shape in architecture.parameter_shapes(version, bypass, class_num).items():
+        scale = 0.1
+        if name.endswith('.weight'):
+            scale = np.sqrt(2 / np.prod(shape[1:])) / (64 if name == 'conv1.weight' else 1)
+        tensors[name] = (rng.standard_normal(shape) * scale).astype(np.float32)
+    return tensors
+
+
+@pytest.fixture(scope='session')
+def seeded_tensors():
+    """Function (version, bypass=None, class_num=10) -> the weights of golden/README.md."""
+    return lambda version, bypass=None, class_num=10: dict(
+        _seeded_tensors(version, bypass, class_num)
+    )
+
+
+@pytest.fixture(scope='session')
+def official_tensors():
+    """The bundled Caffe weights, {name: float32 array}."""
+    return caffemodel.read_net(ROOT / 'data' / 'squeezenet_v1.1.caffemodel').tensors
+
+
+@pytest.fixture(scope='session')
+def pixels():
+    """The two golden pictures: int64 [2, 227, 227, 3] BGR."""
+    names = ('cat_227.png', 'coffee_227.png')
+    return np.stack([cv2.imread(str(GOLDEN / name)) for name in names]).astype(np.int64)
+
+
+@pytest.fixture(scope='session')
+def images(pixels):
+    """The two golden pictures as the network takes them: float32 [2, 3, 227, 227]."""
+    return np.ascontiguousarray((pixels - MEAN).transpose(0, 3, 1, 2).astype(np.float32))
+
+
+@pytest.fixture(scope='session')
+def activations():
+    """Caffe's blobs: {key: array}, see golden/README.md."""
+    with np.load(GOLDEN / 'activations.npz') as file:
+        return dict(file)
+
+
+@pytest.fixture
+def run_script(tmp_path):
+    """Function (script, *arguments) -> subprocess.CompletedProcess, run in tmp_path."""
+
+    def run(script, *arguments):
+        command = [sys.executable, ROOT / script, *map(str, arguments)]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+
+    return run
