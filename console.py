@@ -108,8 +108,10 @@ def atomic_write(path, mode='wb'):
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)
-    except BaseException:
+    except BaseException as error:
         aside.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a full disk does not say for whom
         raise
     _sync_folder(path.parent)
 

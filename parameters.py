@@ -97,7 +97,7 @@ def write_model(directory, tensors, config):
         atomic_write(directory / 'model.safetensors') as model_file,
     ):
         config_file.write(text)
-        config_file.flush()
+        config_file.flush()  # a full disk shows here, before either file is replaced
         model_file.write(content)
 
 

@@ -31,12 +31,13 @@ class ProcessError(UserError):
 class StopRequest:
     """Remembers Ctrl-C and SIGTERM, so that the loop can save before it ends.
 
-    The second signal interrupts at once; the checkpoints that are on the disk stay good.
+    The second signal interrupts at once; the checkpoints that are on the disk stay good. A trainer
+    whose parent has died stops, too.
     """
 
     def __init__(self):
         self.signal = None
-        self.parent = os.getppid()
+        self.parent = multiprocessing.parent_process()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._remember)
 
@@ -46,7 +47,8 @@ class StopRequest:
         self.signal = number
 
     def __bool__(self):
-        return self.signal is not None or os.getppid() != self.parent
+        orphaned = self.parent is not None and not self.parent.is_alive()
+        return self.signal is not None or orphaned
 
 
 def launched():

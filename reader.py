@@ -40,6 +40,7 @@ CENTRE = 4  # of five_crop
 # for whole; nor is EPS, for which it would run another program.
 PILLOW_FORMATS = {'JPEG', 'GIF', 'BMP', 'WEBP', 'TIFF', 'JPEG2000', 'AVIF'}
 PILLOW_FORMATS |= {'TGA', 'ICO', 'PCX', 'QOI'}
+PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
 
 
 class PictureError(UserError):
@@ -72,6 +73,8 @@ def decode_picture(data):
     """The picture in a file's bytes: uint8 [height, width, 3] BGR. Raises PictureError."""
     if not data:
         raise PictureError('the file is empty')
+    if data.startswith(PNG_SIGNATURE):
+        _check_png_chunks(data)
     picture = None
     with suppress(cv2.error):  # how it reports a size over the limit
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
@@ -97,6 +100,16 @@ def _read_file(path):
         raise PictureError(error.strerror or error) from None
     except ValueError as error:  # a zero byte in the path, say
         raise PictureError(error) from None
+
+
+def _check_png_chunks(data):
+    """OpenCV takes seconds and gigabytes to find that a PNG's parts do not fit into its file."""
+    end, name = len(PNG_SIGNATURE), b''
+    while name != b'IEND':
+        length, name = int.from_bytes(data[end : end + 4], 'big'), data[end + 4 : end + 8]
+        end += length + 12  # with length, name and checksum
+        if end > len(data):
+            raise PictureError('cannot decode: a damaged or truncated PNG file')
 
 
 def _decode_with_pillow(data):

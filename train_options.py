@@ -149,8 +149,8 @@ def _parser():
         '--recipe',
         choices=sorted(RECIPES),
         default='finetune',
-        help='defaults for a few hundred pictures, or (paper) those of the original solver.prototxt '
-        'for ImageNet from scratch',
+        help='defaults for a few hundred pictures, or (paper) the original solver.prototxt, for '
+        'ImageNet from scratch',
     )
     group.add_argument(
         '--solver',

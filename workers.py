@@ -5,6 +5,7 @@ What it does by itself when something is killed, and what is done about it, stan
 
 import functools
 import mmap
+import multiprocessing
 import os
 import pickle
 import signal
@@ -76,6 +77,8 @@ class _Shared:
 def _in_processes(shared, num_workers):
     import paddle
 
+    # The slots come by inheritance; a trainer, itself spawned, would spawn its workers otherwise.
+    multiprocessing.set_start_method('fork', force=True)
     # Shared memory by descriptor vanishes with its processes; by name, kill -9 would leave it.
     paddle.set_flags({'FLAGS_dataloader_use_file_descriptor': True})
     loader = paddle.io.DataLoader(

@@ -195,6 +195,15 @@ def test_a_picture_that_claims_to_be_huge_is_refused_at_once(save, data):
     assert time.process_time() - start < 2
 
 
+def test_a_png_chunk_that_claims_gigabytes_is_refused_at_once(save):
+    data = encoded(RGB_IMAGE, 'PNG')
+    at = data.find(b'IDAT') - 4
+    start = time.process_time()
+    with pytest.raises(reader.PictureError, match='damaged or truncated PNG'):
+        reader.load_picture(save(data[:at] + b'\xfa\0\0\0' + data[at + 4 :]))
+    assert time.process_time() - start < 1
+
+
 @pytest.mark.parametrize(
     ('data', 'says'),
     [
