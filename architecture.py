@@ -113,21 +113,23 @@ def parameter_shapes(version='1.1', bypass=None, class_num=1000):
     return shapes
 
 
-def output_sizes(version, size):
-    """{row name: height or width} that an input of `size` pixels has after each row.
+def output_shapes(version, size):
+    """{row name: (channels, size, size)} of what a `size` pixels wide and high input becomes.
 
     A size below 1 means that the input is too small. Convolutions round down, max-pools up.
     """
-    sizes = {}
+    shapes = {}
     for row in stages(version):
         if isinstance(row, Conv):
-            size = (size - row.kernel) // row.stride + 1
+            channels, size = row.out_channels, (size - row.kernel) // row.stride + 1
         elif isinstance(row, MaxPool):
             size = -((3 - size) // 2) + 1  # ceil((size - 3) / 2) + 1
-        sizes[row.name] = size
-    return sizes
+        else:
+            channels = row.e1x1 + row.e3x3
+        shapes[row.name] = (channels, size, size)
+    return shapes
 
 
 def smallest_input(version):
     """Pixels that an input's height and width must have at least."""
-    return next(n for n in range(1, 227) if min(output_sizes(version, n).values()) >= 1)
+    return next(n for n in range(1, 227) if output_shapes(version, n)['conv10'][1] >= 1)

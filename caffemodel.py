@@ -27,7 +27,7 @@ from caffe_proto import NetParameter, kind_of, layers_of, name_of
 from console import UserError, atomic_write
 
 MOST_BYTES = 64 << 20  # v1.1 has 5 MB with 1000 classes; what parsing needs grows with it
-MOST_LAYERS = 10_000  # a SqueezeNet has about a hundred
+MOST_LAYERS = 10_000  # and blobs; a SqueezeNet has about a hundred
 MOST_AXES = 32  # Caffe: blob.hpp, kMaxBlobAxes
 
 NOT_PROTOBUF = {
@@ -108,6 +108,9 @@ def read_message(path):
         raise CaffeModelError(f'{path}: is no caffemodel: it holds no layers')
     if count > MOST_LAYERS:
         raise CaffeModelError(f'{path}: is no SqueezeNet: it has {count} layers')
+    count = sum(len(layer.blobs) for layer in layers_of(net))
+    if count > MOST_LAYERS:
+        raise CaffeModelError(f'{path}: is no SqueezeNet: it has {count} blobs')
     return net
 
 

@@ -66,7 +66,7 @@ def scorer(tensors, config, on_cpu):
     """What computes a batch's part of Evaluation from (indices, crops, labels); see eval_loader."""
     if on_cpu:
         with exported(tensors, config) as prefix:
-            yield _OnCPU(prefix)
+            yield _OnCPU(Predictor(prefix))
     else:
         yield _OnGPU(tensors, config)
 
@@ -82,14 +82,11 @@ def _collect(results, meter):
 
 
 class _OnCPU:
-    def __init__(self, prefix):
-        self.prefix, self.predictor = prefix, None
+    def __init__(self, predictor):
+        self.predictor = predictor
 
     def __call__(self, indices, crops, labels):
-        if self.predictor is None:  # each process makes its own
-            self.predictor = Predictor(self.prefix)
-        logits = self.predictor(reader.subtract_mean(crops))
-        return indices, labels, *score(logits, labels)
+        return indices, labels, *score(self.predictor(reader.subtract_mean(crops)), labels)
 
 
 class _OnGPU:

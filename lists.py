@@ -131,7 +131,7 @@ def check_files_exist(pictures):
     if missing:
         first = missing[0]
         raise ListError(
-            f'{pictures.where(first)}: {pictures.path(first)}: no such file'
+            f'{pictures.where(first)}: {pictures.path(first):.400}: no such file'
             f' ({len(missing)} of {len(pictures)} files of this list are missing)'
         )
 

@@ -3,6 +3,7 @@ than dygraph. Two habits make it so: batches of 4, whose results stay in the cac
 process, since `run` keeps Python's lock and convolutions of one thread lose nothing to waiting.
 """
 
+import os
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,19 +55,29 @@ def _save_program(tensors, config, upto, prefix):
 
 
 class Predictor:
-    """float32 pictures [N, 3, 227, 227] -> float32 logits [N, class_num], or features."""
+    """float32 pictures [N, 3, 227, 227] -> float32 logits [N, class_num], or features.
+
+    `prefix` is what `exported` gave. Each process makes its own on its first call: what one process
+    loaded, its forked children could not use.
+    """
 
     def __init__(self, prefix, threads=1):
-        config = inference.Config(f'{prefix}.json', f'{prefix}.pdiparams')
-        config.disable_gpu()
-        config.disable_glog_info()
-        config.enable_mkldnn()
-        config.set_cpu_math_library_num_threads(threads)
-        self._predictor = inference.create_predictor(config)
-        self._input = self._predictor.get_input_handle(self._predictor.get_input_names()[0])
-        self._output = self._predictor.get_output_handle(self._predictor.get_output_names()[0])
+        self.prefix, self.threads, self.process = prefix, threads, None
 
     def __call__(self, images):
+        if self.process != os.getpid():
+            self._load()
         self._input.copy_from_cpu(np.ascontiguousarray(images))
         self._predictor.run()
         return self._output.copy_to_cpu()
+
+    def _load(self):
+        config = inference.Config(f'{self.prefix}.json', f'{self.prefix}.pdiparams')
+        config.disable_gpu()
+        config.disable_glog_info()
+        config.enable_mkldnn()
+        config.set_cpu_math_library_num_threads(self.threads)
+        self._predictor = inference.create_predictor(config)
+        self._input = self._predictor.get_input_handle(self._predictor.get_input_names()[0])
+        self._output = self._predictor.get_output_handle(self._predictor.get_output_names()[0])
+        self.process = os.getpid()

@@ -23,6 +23,7 @@ from folders import print_counts, write_lists
 # A limit for pictures that claim more than they hold: what Pillow refuses by itself.
 MAX_PIXELS = 178_956_970
 MAX_FILE_BYTES = 1 << 30
+MAX_SCANS = 100  # of a JPEG of MAX_PIXELS, and more of smaller ones; progressive ones have about 10
 os.environ.setdefault('OPENCV_IO_MAX_IMAGE_PIXELS', str(MAX_PIXELS))  # cv2 reads both once
 os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')  # broken pictures get our line, not its three
 import cv2  # noqa: E402
@@ -75,6 +76,8 @@ def decode_picture(data):
         raise PictureError('the file is empty')
     if data.startswith(PNG_SIGNATURE):
         _check_png_chunks(data)
+    if data.startswith(b'\xff\xd8') and data.count(b'\xff\xda') > MAX_SCANS:
+        _check_scans(data)
     picture = None
     with suppress(cv2.error):  # how it reports a size over the limit
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
@@ -83,7 +86,7 @@ def decode_picture(data):
     if data.startswith(b'\xff\xd8') and not data.endswith(b'\xff\xd9'):
         # Bytes after the end are harmless, but a missing end is not: older OpenCV fills the rest
         # of such a JPEG with grey. Pillow can tell which it is.
-        _decode_with_pillow(data)
+        _check_end(data)
     return picture
 
 
@@ -112,6 +115,33 @@ def _check_png_chunks(data):
             raise PictureError('cannot decode: a damaged or truncated PNG file')
 
 
+def _check_scans(data):
+    """A progressive JPEG may have its decoder go over all pixels for every 20 bytes: for hours."""
+    scans = data.count(b'\xff\xda')  # or fewer: a phone's picture may have a film behind it
+    pixels = 0
+    with suppress(Exception), _open_with_pillow(data, ['JPEG']) as image:
+        pixels = image.width * image.height
+    if scans * pixels > MAX_SCANS * MAX_PIXELS:
+        raise PictureError(f'cannot decode: a JPEG file of {scans} scans')
+
+
+def _check_end(data):
+    """Raises PictureError for a truncated JPEG; decodes an eighth of its size, to save memory."""
+    try:
+        with _open_with_pillow(data, ['JPEG']) as image:
+            image.draft(image.mode, (1, 1))
+            image.load()
+    except Exception as error:
+        raise PictureError(f'cannot decode: {error}') from None
+
+
+def _open_with_pillow(data, formats):
+    from PIL import Image  # rarely needed, 50 ms to import
+
+    warnings.filterwarnings('ignore', module='PIL')
+    return Image.open(io.BytesIO(data), formats=formats)
+
+
 def _decode_with_pillow(data):
     from PIL import Image, ImageOps, UnidentifiedImageError  # rarely needed, 50 ms to import
 
@@ -133,7 +163,7 @@ def _decode_with_pillow(data):
     except UnidentifiedImageError:
         raise PictureError('cannot decode: no kind of picture that is known here') from None
     except Exception as error:  # its plug-ins raise whatever a damaged file leads them to
-        raise PictureError(f'cannot decode: {error}') from None
+        raise PictureError(f'cannot decode: {str(error) or type(error).__name__}') from None
 
 
 @contextmanager
@@ -141,7 +171,7 @@ def _named(path):
     try:
         yield
     except PictureError as error:
-        raise PictureError(f'{path}: {error}') from None
+        raise PictureError(f'{path!s:.400}: {error}') from None
 
 
 def resize(picture, how):
@@ -225,8 +255,13 @@ def train_loader(
     iter_size=1,
     start=0,
     num_workers=0,
+    work=None,
+    picture_bytes=CROP * CROP * 3,
 ):
     """An epoch's batches for one of `world` processes: (uint8 [B, 227, 227, 3], int64 [B]).
+
+    Or what `work(indices, crops, labels)` makes of them where they were read, of at most
+    `picture_bytes` a picture.
 
     Each iteration, counted from `start`, is `iter_size` batches of exactly `batch_size` pictures.
     Over all processes it takes consecutive pictures of epoch_order, so what an update sees does not
@@ -240,8 +275,8 @@ def train_loader(
         order.reshape(shape)[start:, :, rank].ravel()
         for order in epoch_order(len(pictures), count, mirror, seed, epoch)
     )
-    batches = _Batches(pictures, resize, indices, crops, batch_size, _without_indices)
-    return _load(batches, num_workers)
+    batches = _Batches(pictures, resize, indices, crops, batch_size, work or _without_indices)
+    return _load(batches, num_workers, picture_bytes)
 
 
 def _without_indices(indices, images, labels):
@@ -301,9 +336,9 @@ class _Batches:
         return picture[:, ::-1] if crop >= 5 else picture
 
 
-def _load(batches, num_workers):
+def _load(batches, num_workers, picture_bytes=CROP * CROP * 3):
     """Yield every batch. Close it, or read it to its end, before the next."""
-    item_bytes = batches.batch_size * CROP * CROP * 3
+    item_bytes = batches.batch_size * picture_bytes
     with closing(workers.compute(batches, num_workers, item_bytes)) as made:
         for batch, error in made:
             if error:

@@ -6,6 +6,7 @@ and, in place of NumPy's classes, stand-ins that only remember what they were gi
 
 import io
 import pickle
+import pickletools
 import struct
 
 import numpy as np
@@ -80,6 +81,7 @@ for _package in ('numpy.core', 'numpy._core'):  # NumPy 1 and 2
     ADMITTED[_package + '.multiarray', '_reconstruct'] = _Array
     ADMITTED[_package + '.numeric', '_frombuffer'] = _from_buffer
 
+MOST_STEPS = 100_000  # a SqueezeNet's parameters take 2000; a step may take 100 bytes of memory
 # Opcodes of classes, sets, extensions and outside objects: parameters need none of them.
 UNUSED_OPCODES = 'INST OBJ NEWOBJ NEWOBJ_EX PERSID BINPERSID EXT1 EXT2 EXT4 ' + (
     'EMPTY_SET ADDITEMS FROZENSET NEXT_BUFFER READONLY_BUFFER'
@@ -156,6 +158,9 @@ def load_arrays(content):
     Entries that are no arrays (Paddle's table of names, say) are left out. Raises PickleRefused.
     """
     try:
+        for count, _ in enumerate(pickletools.genops(content)):
+            if count > MOST_STEPS:
+                raise PickleRefused(f'has more than {MOST_STEPS} steps; parameters need far fewer')
         found = _Unpickler(content).load()
         if not isinstance(found, dict):
             kind = type(found).__name__

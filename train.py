@@ -8,12 +8,10 @@ and the position in the run alone, so a run that was stopped continues bit for b
 import signal
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import paddle_setup  # noqa: F401 - before Paddle
 
 import paddle
-import paddle.nn.functional as F
 
 import lists
 import parameters
@@ -25,112 +23,20 @@ from console import Meter, UserError, one_line_errors
 from device import Precision, choose_device
 from evaluation import evaluate, write_report
 from events import Events
-from predictor import Predictor, exported
 from solver import SGD, learning_rate
 from train_options import parse_options
 from train_start import checkpoints_of, prepare, shared_start, stored_options
+from train_step import SharedDropout, frozen_features, train_step, trained_parameters
 
 
 class TrainingError(UserError):
     """The run cannot go on."""
 
 
-class Step(NamedTuple):
-    """What one update reports: mean loss and top-1 over its pictures, and who asked to stop."""
-
-    loss: float
-    top1: float
-    stop: bool
-
-
-class SharedDropout(paddle.nn.Layer):
-    """Dropout of this process's rows in a batch that `world` processes share.
-
-    Every process draws the mask of the whole batch, so that N of them drop what one would.
-    """
-
-    def __init__(self, p, rank=0, world=1):
-        super().__init__()
-        self.p, self.rank, self.world = p, rank, world
-
-    def forward(self, x):
-        if not self.training or self.p == 0:
-            return x
-        rows = x.shape[0]
-        whole = paddle.rand([rows * self.world, *x.shape[1:]])
-        kept = whole[self.rank * rows : (self.rank + 1) * rows] >= self.p
-        return x * (kept.astype(x.dtype) / (1 - self.p))
-
-
-def train_step(
-    network, solver, batches, rate, stop=False, precision=None, features=None, after='fire9'
-):
-    """One update from `batches`, the (images, labels) pairs of one iteration; returns its Step.
-
-    Gradients add up over the batches and are divided by their number (Caffe: iter_size), averaged
-    over the processes, then moved by `solver` at `rate`. images: float32 [B, 3, 227, 227]; labels:
-    int64 [B]. `features`, where given, computes what is frozen, up to layer `after`. Raises
-    FloatingPointError, and changes nothing, where the loss or a gradient is NaN or infinite.
-    """
-    network.train()
-    precision = precision or Precision()
-    trained = solver.parameters
-    totals = paddle.to_tensor([0.0, 0.0, float(stop) * len(batches)])
-    for images, labels in batches:
-        labels = paddle.to_tensor(labels)
-        with precision.autocast():
-            if features is None:
-                logits = network(paddle.to_tensor(images))
-            else:
-                logits = network.classify(paddle.to_tensor(features(images)), after)
-        loss = F.cross_entropy(logits.astype('float32'), labels)
-        (loss * precision.scale).backward()
-        top1 = (logits.argmax(axis=1) == labels).astype('float32').mean()
-        totals += paddle.stack([loss.detach(), top1, paddle.zeros([])])
-    flat = paddle.concat([value.grad.flatten() for value in trained.values()])
-    for value in trained.values():
-        value.clear_gradient()
-    vector = paddle.concat([flat / precision.scale, totals]) / len(batches)
-    vector = processes.mean_over_group(vector)
-    if precision.accept(bool(paddle.isfinite(vector).all())):
-        pieces = vector[:-3].split([value.size for value in trained.values()])
-        gradients = zip(
-            trained, (piece.reshape(value.shape) for piece, value in zip(pieces, trained.values()))
-        )
-        solver.step(dict(gradients), rate)
-    loss, top1, stop = vector[-3:].tolist()
-    return Step(loss, top1, stop > 0)
-
-
-def trained_parameters(network, freeze):
-    """{name: Parameter} of what comes after layer `freeze`; the rest stops needing gradients.
-
-    Raises TrainingError for a layer that is none, or after which there is nothing to train.
-    """
-    names = [row.name for row in network.stages]
-    if freeze and freeze not in names[:-1]:
-        raise TrainingError(f'--freeze {freeze}: choose one of {", ".join(names[:-1])}')
-    frozen = set(names[: names.index(freeze) + 1] if freeze else [])
-    trained = {}
-    for name, parameter in network.named_parameters():
-        parameter.stop_gradient = name.split('.')[0] in frozen
-        if not parameter.stop_gradient:
-            trained[name] = parameter
-    return trained
-
-
-def frozen_features(tensors, config, freeze, on_cpu):
-    """What computes the frozen layers on a CPU: Paddle Inference; None where nothing does."""
-    if not (freeze and on_cpu):
-        return None
-    with exported(tensors, config, upto=freeze) as prefix:
-        return Predictor(prefix)
-
-
 class Run:
     """One training run: its network, its solver, and how far it is (`progress`, see checkpoint)."""
 
-    def __init__(self, options, start, rank, world, on_cpu):
+    def __init__(self, options, start, rank, world, on_cpu, features):
         self.options, self.config, self.progress = options, start.config, start.progress
         self.rank, self.world, self.on_cpu = rank, world, on_cpu
         self.output = Path(options.output)
@@ -155,7 +61,7 @@ class Run:
         trained = trained_parameters(self.network, options.freeze)
         self.solver = SGD(trained, options.momentum, options.weight_decay, options.solver)
         self.solver.velocity = {name: paddle.to_tensor(start.velocity[name]) for name in trained}
-        self.features = frozen_features(self.tensors(), self.config, options.freeze, on_cpu)
+        self.features = features
         self.events = Events(self.output / 'events', options.tensorboard and rank == 0)
         self.images_per_second = None
 
@@ -180,6 +86,20 @@ class Run:
             folder = checkpoints_of(self.options)
             save_checkpoint(folder, self.tensors(), velocity, self.progress, self.options.keep)
 
+    def to_the_end(self, stop):
+        """All the epochs that are left; returns False where the run was asked to stop."""
+        if self.iteration == 0 and not self.progress['rows']:
+            self.save_checkpoint()
+            self.finish_epoch()  # the row of epoch 0: before training
+        while self.iteration < self.max_iter or self.evaluation_due():
+            if not self.evaluation_due():
+                if not self.train_epoch(stop):
+                    return False
+                self.save_checkpoint()  # before the evaluation, which may be long
+            self.finish_epoch()
+        self.save_checkpoint()
+        return True
+
     def train_epoch(self, stop):
         """From where the run is to the epoch's end; returns False where it was asked to stop."""
         options = self.options
@@ -187,6 +107,7 @@ class Run:
         batches = reader.train_loader(
             self.train_list, self.resize, options.mirror, options.seed, epoch, options.batch_size,
             self.rank, self.world, options.iter_size, position, options.num_workers,
+            self.features, *([self.features.picture_bytes] if self.features else []),
         )  # fmt: skip
         left = min(self.epoch_iterations - position, self.max_iter - self.iteration)
         pictures = options.batch_size * options.iter_size * self.world
@@ -210,12 +131,11 @@ class Run:
         # Dropout depends on the iteration alone: there is no generator whose state to keep.
         paddle.seed((options.seed * 1_000_003 + self.iteration) % 2**31)
         chosen = [next(batches) for _ in range(options.iter_size)]
-        chosen = [(reader.subtract_mean(crops), labels) for crops, labels in chosen]
+        if self.features is None:
+            chosen = [(reader.subtract_mean(crops), labels) for crops, labels in chosen]
         try:
-            step = train_step(
-                self.network, self.solver, chosen, rate, stop, self.precision, self.features,
-                options.freeze or 'fire9',
-            )  # fmt: skip
+            after = options.freeze if self.features else None
+            step = train_step(self.network, self.solver, chosen, rate, stop, self.precision, after)
         except FloatingPointError:
             raise TrainingError(
                 f'the loss or a gradient is NaN or infinite at iteration {self.iteration} (rate '
@@ -290,18 +210,12 @@ def train(options):
     on_cpu = choose_device(options.device, options.amp)
     rank, world = processes.join_group()
     start, options = shared_start(options, rank)
-    run = Run(options, start, rank, world, on_cpu)
-    if run.iteration == 0 and not run.progress['rows']:
-        run.save_checkpoint()
-        run.finish_epoch()  # the row of epoch 0: before training
-    while run.iteration < run.max_iter or run.evaluation_due():
-        if not run.evaluation_due():
-            if not run.train_epoch(stop):
-                return stopped(run, stop)
-            run.save_checkpoint()  # before the evaluation, which may be long
-        run.finish_epoch()
+    with frozen_features(start.tensors, start.config, options.freeze, on_cpu) as features:
+        run = Run(options, start, rank, world, on_cpu, features)
+        finished = run.to_the_end(stop)
+    if not finished:
+        return stopped(run, stop)
     if rank == 0:
-        run.save_checkpoint()
         report_best(run)
     return 0
 

@@ -191,7 +191,8 @@ def draw_architectures(version, path):
 
 
 def _steps(version):
-    sizes = architecture.output_sizes(version, INPUT)
+    shapes = architecture.output_shapes(version, INPUT)
+    sizes = {name: shape[1] for name, shape in shapes.items()}
     yield Step('input', 'BGR', f'{INPUT} × {INPUT} × 3', INPUT, ('white', LINE), GAP)
     channels = 3
     for row in architecture.stages(version):

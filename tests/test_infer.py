@@ -103,20 +103,20 @@ def test_probabilities_of_the_official_weights_are_caffes(pair, tmp_path, activa
 
 
 def test_summary_is_what_the_probabilities_say(model, pair, tmp_path, capsys, activations):
-    """The cat gets its likeliest class for label, the coffee its least likely one."""
+    """The labels: the cat's likeliest class, the coffee's second, and the cat's least likely."""
     key = 'seeded_v1.1_none|prob|'
     caffe = np.zeros(20)
     caffe[activations[key + 'index']] = activations[key + 'value']
     caffe = caffe.reshape(2, 10)
-    labels = caffe[0].argmax(), caffe[1].argmin()
-    loss = -np.mean(np.log(caffe[[0, 1], labels]))
-    pair.write_text(f'a cat.png {labels[0]}\n\ncoffee.png {labels[1]}\n')
+    labels = caffe[0].argmax(), caffe[1].argsort()[-2], caffe[0].argmin()
+    loss = -np.mean(np.log(caffe[[0, 1, 0], labels]))
+    pair.write_text('a cat.png {}\n\ncoffee.png {}\na cat.png {}'.format(*labels))
     output = tmp_path / 'out.json'
     arguments = ('--val_list', pair, '--resize', 'none', '--num_workers', 0, '--output', output)
     assert run('--model', model(class_num=10), *arguments) == 0
-    assert f'2 images: top-1 50.00%, top-5 50.00%, loss {loss:.4f}, ' in capsys.readouterr().out
+    assert f'3 images: top-1 33.33%, top-5 66.67%, loss {loss:.4f}, ' in capsys.readouterr().out
     found = json.loads(output.read_text(encoding='utf-8'))
-    assert (found['images'], found['top1'], found['top5']) == (2, 0.5, 0.5)
+    assert (found['images'], found['top1'], found['top5']) == (3, 1 / 3, 2 / 3)
     assert found['loss'] == pytest.approx(loss, rel=1e-4)
     assert found['images_per_second'] > 0
     assert [row['label'] for row in found['pictures']] == list(labels)

@@ -23,7 +23,8 @@ import lists
 import parameters
 import reader
 from checkpoint import checkpoint_files
-from train import SharedDropout, trained_parameters
+from solver import SGD
+from train_step import SharedDropout, frozen_features, train_step, trained_parameters
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT / 'data'
@@ -257,20 +258,18 @@ def test_frozen_layers_keep_their_bits_and_the_rest_learns(folder, tmp_path):
         assert unchanged == (not name.startswith('fire9')), name
 
 
-def test_freezing_trains_what_dygraph_would_train(images, official_tensors):
+def test_freezing_trains_what_dygraph_would_train(pixels, images, official_tensors):
     """The features of Paddle Inference lead to the update that a whole forward pass leads to."""
-    from solver import SGD
-    from train import frozen_features, train_step
-
     config = parameters.make_config('1.1', None, 1000)
     labels = np.array([3, 5])
+    with frozen_features(official_tensors, config, 'fire8', on_cpu=True) as features:
+        fast_images, _ = features(None, pixels.astype(np.uint8), labels)
+        assert fast_images[0].nbytes == features.picture_bytes
     results = []
-    for features in (None, frozen_features(official_tensors, config, 'fire8', True)):
+    for x, after in ((images, None), (fast_images, 'fire8')):
         network = parameters.build_network(official_tensors, config, dropout=0.0)
         solver = SGD(trained_parameters(network, 'fire8'))
-        step = train_step(
-            network, solver, [(images, labels)], 0.01, features=features, after='fire8'
-        )
+        step = train_step(network, solver, [(x, labels)], 0.01, after=after)
         results.append((step.loss, {n: v.numpy() for n, v in network.state_dict().items()}))
     (loss, whole), (fast_loss, fast) = results
     assert fast_loss == pytest.approx(loss, rel=1e-5)
