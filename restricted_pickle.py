@@ -81,7 +81,7 @@ for _package in ('numpy.core', 'numpy._core'):  # NumPy 1 and 2
     ADMITTED[_package + '.multiarray', '_reconstruct'] = _Array
     ADMITTED[_package + '.numeric', '_frombuffer'] = _from_buffer
 
-MOST_STEPS = 100_000  # a SqueezeNet's parameters take 2000; a step may take 100 bytes of memory
+MOST_STEPS = 1_000_000  # a SqueezeNet takes 2000; a step may cost 100 bytes of memory
 # Opcodes of classes, sets, extensions and outside objects: parameters need none of them.
 UNUSED_OPCODES = 'INST OBJ NEWOBJ NEWOBJ_EX PERSID BINPERSID EXT1 EXT2 EXT4 ' + (
     'EMPTY_SET ADDITEMS FROZENSET NEXT_BUFFER READONLY_BUFFER'
