@@ -13,7 +13,7 @@ from pathlib import Path
 import caffemodel
 import parameters
 from caffe_layers import net_label, show_shape
-from console import UserError, atomic_write, one_line_errors
+from console import UserError, atomic_write, one_line_errors, printable
 
 DATA = Path(__file__).resolve().parent / 'data'
 SYNSET = re.compile(r'n\d{8}\s+')
@@ -125,6 +125,7 @@ def list_layers(path):
     print(f'{"":>4} {"layer":{width}} {"type":14} {"parameters":>10} {"bytes":>10}  blobs')
     for index, name, kind, shapes, count, size in rows:
         blobs = ', '.join(map(show_shape, shapes))
+        name = printable(name)
         print(f'{index:4} {name:{width}} {kind:14} {count:10,} {size:10,}  {blobs}'.rstrip())
     print(f'{len(rows)} layers, {sum(row[4] for row in rows):,} parameters')
     return 0

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+MOST_LETTERS = 800  # of a message, which may quote a damaged file
+
 
 class UserError(Exception):
     """Something that the user caused and can mend; its text is the one line that is shown."""
@@ -37,8 +39,14 @@ def one_line_errors(main):
 
 def _complain(message, status=1):
     command = Path(sys.argv[0]).name
-    print(f'{command}: {" ".join(str(message).split())}', file=sys.stderr, flush=True)
+    print(f'{command}: {printable(message)}', file=sys.stderr, flush=True)
     return status
+
+
+def printable(text):
+    """`text` on one line, of at most MOST_LETTERS, without what would steer a terminal."""
+    line = ' '.join(str(text).split())[:MOST_LETTERS]
+    return ''.join(letter if letter.isprintable() else '?' for letter in line)
 
 
 def progress(iterable=None, **options):

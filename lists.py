@@ -68,6 +68,8 @@ def read_list(path, data_dir=None, class_num=None):
     Raises ListError, which names the line, and OSError.
     """
     path = Path(path)
+    if path.is_char_device() or path.is_block_device():
+        raise ListError(f'{path}: is a device, not a list')
     text = path.read_bytes().removeprefix(b'\xef\xbb\xbf')
     _check_text(path, text)
     starts, lengths, labels = _parse(path, text, class_num)

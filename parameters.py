@@ -19,7 +19,7 @@ import safetensors.numpy
 import architecture
 import caffemodel
 import restricted_pickle
-from console import UserError, atomic_write
+from console import MOST_LETTERS, UserError, atomic_write
 
 RESIZES = ('short', 'warp', 'none')
 PREPROCESSING = {'resize_size': 256, 'crop': 227, 'mean': [104, 117, 123], 'channel_order': 'BGR'}
@@ -30,7 +30,6 @@ V2_NAME = re.compile(
     r'[^a-z0-9]+(?:(w0|weights?)|(?:wbias|bias|w1))',
     re.IGNORECASE,
 )
-MOST_LETTERS = 800  # of an error message, which may quote the file
 MOST_BYTES = 1 << 30  # of one file; a SqueezeNet of 100,000 classes has a fifth of that
 
 
@@ -217,6 +216,11 @@ def _parse_config(text, where):
         json.dumps(config, ensure_ascii=False).encode()  # "\\ud800" is JSON, but no character
     except (ValueError, RecursionError) as error:
         raise ModelError(f'{where}: is not JSON: {error}') from None
+    return check_config(config, where)
+
+
+def check_config(config, where):
+    """The configuration `config`, complete and known to be sound. Raises ModelError."""
     if not isinstance(config, dict):
         raise ModelError(f'{where}: is not a JSON object')
     try:

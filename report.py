@@ -260,12 +260,11 @@ def write_per_class(rows, path):
 
 
 def format_per_class(rows, most=20):
-    """The rows of `per_class` as lines for a terminal; of more than `most`, the worst by recall."""
-    note = ''
+    """The classes with pictures, as lines for a terminal; of more than `most` the worst by recall."""
+    note, rows = '', [row for row in rows if row['pictures']]
     if len(rows) > most:
         note = f'\n(the {most} classes with the lowest recall, of {len(rows)})'
-        rows = sorted(rows, key=lambda row: (row['recall'] is None, row['recall'], row['f1']))
-        rows = rows[:most]
+        rows = sorted(rows, key=lambda row: row['recall'])[:most]
     lines = [('class', 'pictures', 'recall', 'precision', 'f1', 'most often taken for')]
     for row in rows:
         other = (

@@ -72,7 +72,15 @@ def stored_options(options):
     """The options of the run in --output, or None where it has saved nothing yet."""
     if not checkpoint_files(checkpoints_of(options)):
         return None
-    return load_newest(checkpoints_of(options), report=_nothing)[2]['options']
+    return _newest(options, report=_nothing)[2]['options']
+
+
+def _newest(options, report):
+    tensors, velocity, progress = load_newest(checkpoints_of(options), report)
+    missing = {'rows', 'epoch_sums', 'precision', 'lists', 'config', 'options'} - progress.keys()
+    if missing:
+        raise StartError(f'{checkpoints_of(options)}: the newest checkpoint lacks {min(missing)}')
+    return tensors, velocity, progress
 
 
 def _nothing(_):
@@ -97,15 +105,17 @@ def shared_start(options, rank):
 
 def resume(options):
     """The Start that the newest sound checkpoint in --output holds."""
-    tensors, velocity, progress = load_newest(checkpoints_of(options))
+    tensors, velocity, progress = _newest(options, report=print)
     for name in ('train_list', 'val_list'):
         if fingerprint(getattr(options, name)) != progress['lists'][name]:
             raise StartError(
                 f'{getattr(options, name)}: differs from the list that the run in '
                 f'{options.output} began with; --resume needs the same'
             )
+    config = parameters.check_config(progress['config'], checkpoints_of(options))
+    parameters.check_tensors(tensors, config, checkpoints_of(options))
     print(f'resuming {options.output} after iteration {progress["iteration"]}', flush=True)
-    return Start(tensors, velocity, progress['config'], progress)
+    return Start(tensors, velocity, config, progress)
 
 
 def fingerprint(path):

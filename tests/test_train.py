@@ -42,7 +42,11 @@ def folder(tmp_path_factory):
 
 def command(folder, output, *arguments):
     flags = '--data_dir', DATA, '--batch_size', 6, '--epochs', 2, '--save_every', 2, '--mirror'
-    model = '--model', DATA / 'squeezenet_v1.1.caffemodel'
+    model = (
+        ('--model', DATA / 'squeezenet_v1.1.caffemodel')
+        if '--from_scratch' not in arguments
+        else ()
+    )
     lists_ = '--train_list', folder / 'train.txt'
     everything = ROOT / 'train.py', *model, *lists_, *flags, '--output', output, *arguments
     return [sys.executable, *map(str, everything)]
