@@ -260,7 +260,7 @@ def write_per_class(rows, path):
 
 
 def format_per_class(rows, most=20):
-    """The classes with pictures, as lines for a terminal; of more than `most` the worst by recall."""
+    """The classes with pictures as lines for a terminal; the worst, of more than `most`."""
     note, rows = '', [row for row in rows if row['pictures']]
     if len(rows) > most:
         note = f'\n(the {most} classes with the lowest recall, of {len(rows)})'
