@@ -61,7 +61,8 @@ class Run:
         trained = trained_parameters(self.network, options.freeze)
         self.solver = SGD(trained, options.momentum, options.weight_decay, options.solver)
         self.solver.velocity = {name: paddle.to_tensor(start.velocity[name]) for name in trained}
-        self.features = features
+        self.after = options.freeze if features else None  # where the readers leave off
+        self.readers_work = features.for_loader() if features else {}
         self.events = Events(self.output / 'events', options.tensorboard and rank == 0)
         self.images_per_second = None
 
@@ -107,7 +108,7 @@ class Run:
         batches = reader.train_loader(
             self.train_list, self.resize, options.mirror, options.seed, epoch, options.batch_size,
             self.rank, self.world, options.iter_size, position, options.num_workers,
-            self.features, *([self.features.picture_bytes] if self.features else []),
+            **self.readers_work,
         )  # fmt: skip
         left = min(self.epoch_iterations - position, self.max_iter - self.iteration)
         pictures = options.batch_size * options.iter_size * self.world
@@ -131,11 +132,12 @@ class Run:
         # Dropout depends on the iteration alone: there is no generator whose state to keep.
         paddle.seed((options.seed * 1_000_003 + self.iteration) % 2**31)
         chosen = [next(batches) for _ in range(options.iter_size)]
-        if self.features is None:
+        if self.after is None:
             chosen = [(reader.subtract_mean(crops), labels) for crops, labels in chosen]
         try:
-            after = options.freeze if self.features else None
-            step = train_step(self.network, self.solver, chosen, rate, stop, self.precision, after)
+            step = train_step(
+                self.network, self.solver, chosen, rate, stop, self.precision, self.after
+            )
         except FloatingPointError:
             raise TrainingError(
                 f'the loss or a gradient is NaN or infinite at iteration {self.iteration} (rate '

@@ -100,6 +100,10 @@ class FrozenFeatures:
     def __init__(self, predictor, picture_bytes):
         self.predictor, self.picture_bytes = predictor, picture_bytes
 
+    def for_loader(self):
+        """Arguments that make reader.train_loader yield these features in place of pictures."""
+        return {'work': self, 'picture_bytes': self.picture_bytes}
+
     def __call__(self, indices, crops, labels):
         return self.predictor(reader.subtract_mean(crops)), labels
 
