@@ -166,11 +166,11 @@ class Run:
         if count:
             row.update(train_loss=loss / count, train_top1=top1 / count)
         row.update(self.evaluate())
-        best = max((old['val_top1'] for old in self.progress['rows']), default=-1.0)
+        is_best = all(better(row, old) for old in self.progress['rows'])
         self.progress['rows'].append(row)
         self.progress['epoch_sums'] = [0.0, 0.0, 0]
         if self.rank == 0:
-            self.write_results(row, is_best=row['val_top1'] > best)
+            self.write_results(row, is_best)
 
     def evaluate(self):
         """{val_loss, val_top1, val_top5} of the whole val list; each picture counts once."""
@@ -204,6 +204,11 @@ class Run:
             f'{" (best)" if is_best else ""}',
             flush=True,
         )
+
+
+def better(row, other):
+    """By top-1, and by the loss where that is the same."""
+    return (row['val_top1'], -row['val_loss']) > (other['val_top1'], -other['val_loss'])
 
 
 def train(options):
