@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import paddle
+import paddle.nn.functional as F
 from paddle import inference
 
+import architecture
 import parameters
 
 BATCH = 4  # pictures
@@ -47,11 +49,45 @@ def _save_program(tensors, config, upto, prefix):
         images = paddle.static.data('images', [None, 3, 227, 227], 'float32')
         network = parameters.empty_network(config)
         network.eval()
-        output = network(images) if upto is None else network.features(images, upto)
+        output = _forward(network, images, upto)
         for name, parameter in network.named_parameters():  # start_up, which would, never runs
             scope.var(parameter.name).get_tensor().set(tensors[name], cpu)
         executor = paddle.static.Executor(cpu)
         paddle.static.save_inference_model(prefix, [images], [output], executor, program=program)
+
+
+def _forward(network, images, upto):
+    """What network(images), or network.features(images, upto), computes, without most concats.
+
+    A squeeze layer takes the two expands of the module before it apart, since
+    squeeze(concat(a, b)) = squeeze_a(a) + squeeze_b(b). The concats are 12 % of the time.
+    """
+    parts = [images]  # their concat is the current blob
+    for row in network.stages:
+        layer = getattr(network, row.name)
+        if isinstance(row, architecture.MaxPool):
+            parts = [layer(part) for part in parts]
+        elif isinstance(row, architecture.Fire) and row.bypass is None:
+            squeezed = _squeeze(layer.squeeze1x1, parts)
+            parts = [layer.expand1x1(squeezed), layer.expand3x3(squeezed)]
+        else:
+            parts = [layer(_whole(parts))]
+        if row.name == upto:
+            return _whole(parts)
+    return network.average(parts[0])
+
+
+def _whole(parts):
+    return parts[0] if len(parts) == 1 else paddle.concat(parts, axis=1)
+
+
+def _squeeze(layer, parts):
+    if len(parts) == 1:
+        return layer(parts[0])
+    first, second = parts
+    channels = first.shape[1]
+    x = F.conv2d(first, layer.weight[:, :channels])  # Paddle Inference slices once, when it loads
+    return F.relu(x + F.conv2d(second, layer.weight[:, channels:], layer.bias))
 
 
 class Predictor:

@@ -134,6 +134,10 @@ class SqueezeNet(nn.Layer):
             if name == 'conv10':
                 x = self.dropout(x)
             x = self._sub_layers[name](x)
+        return self.average(x)
+
+    def average(self, x):
+        """conv10's output [N, class_num, h, w] -> logits [N, class_num], the mean of all places."""
         return F.adaptive_avg_pool2d(x, 1).flatten(1)
 
     def _check_size(self, x):

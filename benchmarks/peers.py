@@ -1,0 +1,190 @@
+"""What people would use instead of infer.py, with the same weights: a network behind a feed.
+
+python peers.py export MODEL_DIRECTORY                 writes network.onnx into it
+python peers.py NETWORK FEED MODEL_DIRECTORY LIST OUTPUT.csv
+
+NETWORK is onnxruntime, openvino or torch. FEED is cv2 or pil, a loop that reads 16 pictures, then
+runs the network on every core; threads, where each core's thread reads 4 with cv2 and runs a
+network of its own on them; or dataloader, torch's, with PIL and a process per core.
+"""
+
+import csv
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import local
+
+import numpy as np
+import timing
+
+MEAN = np.array([104, 117, 123], np.float32)  # BGR
+HEADER = ['path', 'label', *(f'{kind}{rank}' for rank in range(5) for kind in ('class', 'prob'))]
+
+
+# How pictures are read: float32 [3, 227, 227]
+
+
+def cv2_crop(path):
+    """Short side to 256, centre crop: bilinear without smoothing, like Caffe's and ours."""
+    import cv2
+
+    picture = cv2.imread(path)
+    height, width = picture.shape[:2]
+    scale = 256 / min(height, width)
+    size = max(256, round(width * scale)), max(256, round(height * scale))
+    return _finish(cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR))
+
+
+def pil_crop(path):
+    """The same as torchvision does it with PIL, whose bilinear resize smooths."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        image = image.convert('RGB')
+    scale = 256 / min(image.size)
+    size = [max(256, round(side * scale)) for side in image.size]
+    return _finish(np.asarray(image.resize(size, Image.Resampling.BILINEAR))[..., ::-1])
+
+
+def _finish(picture):
+    top, left = (picture.shape[0] - 227) // 2, (picture.shape[1] - 227) // 2
+    crop = picture[top : top + 227, left : left + 227].astype(np.float32) - MEAN
+    return np.ascontiguousarray(crop.transpose(2, 0, 1))
+
+
+# How the network is run: float32 [N, 3, 227, 227] -> probabilities [N, 1000]
+
+
+def onnxruntime_network(directory, threads):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    path, providers = os.path.join(directory, 'network.onnx'), ['CPUExecutionProvider']
+    session = onnxruntime.InferenceSession(path, options, providers)
+    return lambda images: session.run(None, {'images': images})[0]
+
+
+def openvino_network(directory, threads):
+    import openvino
+
+    settings = {'INFERENCE_NUM_THREADS': threads, 'INFERENCE_PRECISION_HINT': 'f32'}
+    path = os.path.join(directory, 'network.onnx')
+    request = openvino.Core().compile_model(path, 'CPU', settings).create_infer_request()
+    return lambda images: request.infer({0: images})[0].copy()
+
+
+def torch_network(directory, threads):
+    import torch
+    from torch_network import TorchSqueezeNet, channels_last
+
+    torch.set_num_threads(threads)
+    network = TorchSqueezeNet(os.path.join(directory, 'model.safetensors')).eval()
+
+    @torch.inference_mode()
+    def probabilities(images):
+        logits = network(channels_last(torch.as_tensor(images)))
+        return torch.softmax(logits, 1).numpy()
+
+    return probabilities
+
+
+NETWORKS = {
+    'onnxruntime': onnxruntime_network,
+    'openvino': openvino_network,
+    'torch': torch_network,
+}
+
+
+def evaluate(network, feed, directory, paths):
+    """Yield each batch's probabilities."""
+    load, cores = NETWORKS[network], timing.cores()
+    if feed == 'threads':
+        yield from in_threads(lambda: load(directory, 1), paths, cores)
+        return
+    probabilities = load(directory, cores)
+    if feed == 'dataloader':
+        from torch_network import pil_loader
+
+        for images, _ in pil_loader(paths, range(len(paths)), 16, cores, pil_crop):
+            yield probabilities(images)
+        return
+    crop = {'cv2': cv2_crop, 'pil': pil_crop}[feed]
+    for start in range(0, len(paths), 16):
+        yield probabilities(np.stack([crop(path) for path in paths[start : start + 16]]))
+
+
+def in_threads(make_network, paths, cores):
+    import cv2
+
+    cv2.setNumThreads(1)
+    own = local()
+
+    def work(start):
+        if not hasattr(own, 'network'):
+            own.network = make_network()
+        return own.network(np.stack([cv2_crop(path) for path in paths[start : start + 4]]))
+
+    with ThreadPoolExecutor(cores) as pool:
+        yield from pool.map(work, range(0, len(paths), 4))
+
+
+def export(directory):
+    """Write MODEL_DIRECTORY/network.onnx, made node by node of our parameters."""
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    import architecture
+    import parameters
+
+    tensors, config = parameters.read_model(directory)
+    nodes = []
+
+    def add(kind, inputs, output, **attributes):
+        nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+        return output
+
+    def conv(name, x, **attributes):
+        return add('Relu', [add('Conv', [x, f'{name}.weight', f'{name}.bias'], f'{name}/sum',
+                                **attributes)], name)  # fmt: skip
+
+    x = 'images'
+    for row in architecture.stages(config['version'], config['bypass'], config['class_num']):
+        if isinstance(row, architecture.MaxPool):
+            x = add('MaxPool', [x], row.name, kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1)
+        elif isinstance(row, architecture.Fire):
+            squeezed = conv(f'{row.name}.squeeze1x1', x)
+            small = conv(f'{row.name}.expand1x1', squeezed)
+            large = conv(f'{row.name}.expand3x3', squeezed, pads=[1, 1, 1, 1])
+            x = add('Concat', [small, large], row.name, axis=1)
+        else:
+            x = conv(row.name, x, strides=[row.stride, row.stride])
+    x = add('Flatten', [add('GlobalAveragePool', [x], 'pool10')], 'logits')
+    x = add('Softmax', [x], 'probabilities', axis=1)
+    graph = helper.make_graph(
+        nodes,
+        'SqueezeNet',
+        [helper.make_tensor_value_info('images', TensorProto.FLOAT, ['n', 3, 227, 227])],
+        [helper.make_tensor_value_info(x, TensorProto.FLOAT, ['n', config['class_num']])],
+        [numpy_helper.from_array(value, name) for name, value in tensors.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=9)
+    save(model, os.path.join(directory, 'network.onnx'))
+
+
+def main(network, feed, directory, list_path, output):
+    with open(list_path, encoding='utf-8') as file:
+        paths, labels = zip(*(line.rsplit(None, 1) for line in file))
+    found = np.concatenate(list(evaluate(network, feed, directory, paths)))
+    classes = np.argsort(-found, axis=1, kind='stable')[:, :5]
+    with open(output, 'w', encoding='utf-8', newline='') as file:
+        writer = csv.writer(file)
+        writer.writerow(HEADER)
+        for path, label, numbers, row in zip(paths, labels, classes, found):
+            writer.writerow([path, label, *(x for c in numbers for x in (c, f'{row[c]:.9g}'))])
+
+
+if __name__ == '__main__':
+    if sys.argv[1] == 'export':
+        export(sys.argv[2])
+    else:
+        main(*sys.argv[1:])
