@@ -103,7 +103,7 @@ class SqueezeNet(nn.Layer):
     `conv10_pad` 1 surrounds conv10's input by zeros, as the original release's v1.0 does.
     Raises ValueError for other choices, and in forward for pictures too small (see `smallest`).
 
-    >>> SqueezeNet('1.1').eval()(paddle.zeros([1, 3, 227, 227])).shape
+    >>> SqueezeNet('1.1')(paddle.zeros([1, 3, 227, 227])).shape
     [1, 1000]
     """
 

@@ -109,7 +109,8 @@ def pictures():
         for compression in ('tiff_lzw', 'tiff_deflate', 'packbits', 'jpeg')
     ]
     found += [_save(grey.convert('1'), 'TIFF', compression='group4'), _save(rgb, 'TIFF', **frames)]
-    found += [_save(rgb, form) for form in ('PPM', 'PCX', 'ICO', 'TGA', 'QOI')]
+    forms = ('PPM', 'PCX', 'ICO', 'TGA', 'QOI')
+    found += [_save(rgb, form) for form in forms if form in Image.SAVE]  # QOI: a later Pillow
     found += [_save(rgba, 'TGA', compression='tga_rle')]
     if features.check('webp'):
         found += [_save(rgb, 'WEBP', exif=exif), _save(rgba, 'WEBP', lossless=True)]

@@ -69,7 +69,8 @@ def test_fillers_depend_on_the_seed_alone():
 
 @pytest.mark.parametrize('version', architecture.VERSIONS)
 def test_smallest_input_works_and_one_pixel_less_is_refused(version):
-    network = SqueezeNet(version, class_num=3).eval()
+    network = SqueezeNet(version, class_num=3)
+    network.eval()
     n = SMALLEST[version]
     assert network.smallest == n
     assert network(paddle.to_tensor(noise(1, 3, n, n))).shape == [1, 3]
@@ -133,7 +134,8 @@ def test_choices_that_make_no_network_are_refused(choice, words):
 
 @pytest.mark.parametrize('after', ['conv1', 'pool3', 'fire5', 'fire9'])
 def test_features_then_classify_is_the_whole_network_bit_for_bit(after):
-    network = SqueezeNet('1.1', 'simple', class_num=5).eval()
+    network = SqueezeNet('1.1', 'simple', class_num=5)
+    network.eval()
     x = paddle.to_tensor(noise(2, 3, 100, 100))
     parts = network.classify(network.features(x, after), after)
     assert parts.numpy().tobytes() == network(x).numpy().tobytes()
