@@ -26,9 +26,13 @@ fuzz: .venv/dev
 demo-data: .venv/dev
 	$(BIN)/python data/make_demo.py
 
-images: .venv/run
+images: run
 	$(BIN)/python images/draw_architecture.py
 	$(BIN)/python images/draw_architecture.py --version 1.0
+	$(BIN)/python infer.py --model caffe_params data/photos --plot images/photos.jpg
+	$(BIN)/python infer.py --model output/last --plot images/predictions.jpg \
+	    data/textures/val/*/128_x336_y256.jpg data/textures/val/*/160_x336_y070.jpg
+	cp output/curves.png images/curves.png
 
 .venv/run: requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

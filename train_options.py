@@ -62,6 +62,8 @@ def parse_options(argv=None, resumed=None):
         )
     if options.num_workers is None:
         options.num_workers = min(8, max(1, (os.cpu_count() or 1) // options.trainer))
+    if options.output is None and (options.resume or options.overwrite):
+        options.output = 'output'
     if options.resume and options.overwrite:
         raise OptionError('--resume continues a run and --overwrite deletes it; give one of them')
     return options
@@ -182,7 +184,11 @@ def _parser():
     group.add_argument('--amp', choices=['bfloat16', 'float16'], help='mixed precision, GPU alone')
 
     group = parser.add_argument_group('what is kept')
-    group.add_argument('--output', default='output', help='directory of results and checkpoints')
+    group.add_argument(
+        '--output',
+        help='directory of results and checkpoints; default: output, or the first free '
+        'one of output-2, output-3, ... for a new run',
+    )
     group.add_argument('--resume', action='store_true', help='continue the run in --output')
     group.add_argument('--overwrite', action='store_true', help='delete the run in --output first')
     group.add_argument('--save_every', type=count, default=200, help='updates between checkpoints')

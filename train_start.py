@@ -54,6 +54,8 @@ def prepare(options):
 
 
 def _prepare_output(options):
+    if options.output is None:
+        options.output = _free_output()
     output = Path(options.output)
     if options.overwrite:
         for name in ('checkpoints', 'best', 'last', 'report', 'events'):
@@ -66,6 +68,17 @@ def _prepare_output(options):
             '--output names another directory'
         )
     output.mkdir(parents=True, exist_ok=True)
+
+
+def _free_output():
+    """output, or output-2 and so on: a command without --output mixes with no earlier run."""
+    number, name = 1, 'output'
+    while checkpoint_files(Path(name) / 'checkpoints'):
+        number += 1
+        name = f'output-{number}'
+    if number > 1:
+        print(f'output holds a run already; this one goes to {name}', flush=True)
+    return name
 
 
 def stored_options(options):

@@ -24,6 +24,8 @@ import parameters
 import reader
 from checkpoint import checkpoint_files
 from solver import SGD
+from train_options import parse_options
+from train_start import prepare
 from train_step import SharedDropout, frozen_features, train_step, trained_parameters
 
 ROOT = Path(__file__).parent.parent
@@ -301,6 +303,18 @@ def test_dropout_of_several_processes_is_the_dropout_of_one():
         parts.append(SharedDropout(0.5, rank, 3)(x[2 * rank : 2 * rank + 2]))
     assert np.array_equal(whole.numpy(), paddle.concat(parts).numpy())
     assert set(np.unique(whole.numpy())) == {0.0, 2.0}
+
+
+def test_without_an_output_a_new_run_goes_beside_the_old_one(whole, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    new = parse_options([])
+    prepare(new)
+    assert new.output == 'output'
+    shutil.copytree(whole, tmp_path / 'output', dirs_exist_ok=True)
+    new = parse_options([])
+    prepare(new)
+    assert new.output == 'output-2'
+    assert parse_options(['--resume']).output == 'output'
 
 
 class TestRefusals:
