@@ -126,7 +126,7 @@ def fuzz(args, folder):
 def print_summary(outcomes, messages):
     """A line for each kind; with `messages` every way in which it was refused, too."""
     for kind, counts in outcomes.items():
-        total, read, failed = counts.total(), counts.pop('read', 0), counts.pop(FAILED, 0)
+        total, read, failed = sum(counts.values()), counts.pop('read', 0), counts.pop(FAILED, 0)
         print(
             f'{kind:12} {total:7} inputs: {read} read, {total - read - failed} refused with '
             f'{len(counts)} messages, {failed} failed'
