@@ -138,6 +138,12 @@ def check_files_exist(pictures):
         )
 
 
+def count_shared(pictures, others):
+    """How many of `pictures` are in the list `others`, too, by their paths."""
+    paths = {others.path(i) for i in range(len(others))}
+    return sum(pictures.path(i) in paths for i in range(len(pictures)))
+
+
 def read_class_names(list_path):
     """The names in classes.txt beside a list, in the labels' order, or None without that file."""
     path = Path(list_path).parent / 'classes.txt'

@@ -47,8 +47,12 @@ def prepare(options):
     Raises StartError, ListError or OSError.
     """
     _prepare_output(options)
-    for path in (options.train_list, options.val_list):
-        lists.check_files_exist(lists.read_list(path, options.data_dir))
+    train_list = lists.read_list(options.train_list, options.data_dir)
+    val_list = lists.read_list(options.val_list, options.data_dir)
+    for pictures in (train_list, val_list):
+        lists.check_files_exist(pictures)
+    if both := lists.count_shared(train_list, val_list):
+        print(f'{both} pictures are in the train list and in the val list: val top-1 will flatter')
     if options.model is None and not options.from_scratch and not CONVERTED.exists():
         caffe2paddle.convert(WEIGHTS, CONVERTED)
 

@@ -373,6 +373,17 @@ def test_event_files_hold_each_epochs_numbers(folder, tmp_path):
     assert content.count(b'val_top1') == 2 and content.count(b'train_loss') == 1
 
 
+def test_pictures_on_both_lists_are_remarked(folder, tmp_path, capsys):
+    lines = (folder / 'val.txt').read_text().splitlines()
+    (tmp_path / 'val.txt').write_text('\n'.join(lines))
+    (tmp_path / 'train.txt').write_text('\n'.join(lines[:3]))
+    flags = '--train_list', str(tmp_path / 'train.txt'), '--data_dir', str(DATA)
+    prepare(parse_options([*flags, '--output', str(tmp_path / 'out'), '--from_scratch']))
+    assert capsys.readouterr().out.startswith(
+        '3 pictures are in the train list and in the val list'
+    )
+
+
 def test_training_from_scratch_starts_with_the_fillers(folder, tmp_path):
     flags = '--from_scratch', '--version', '1.0', '--bypass', 'complex', '--epochs', 1
     succeed(folder, tmp_path / 'scratch', *flags)
