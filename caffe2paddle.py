@@ -226,9 +226,9 @@ def to_caffe(model, output):
 def to_v2(model, output):
     """Write `model` as a directory of PaddlePaddle v2 parameter files."""
     tensors, config = parameters.read_model(model)
-    parameters.write_v2_directory(output, tensors)
+    parameters.write_v2_directory(output, tensors, config)
     _report(model, config['version'], config['bypass'], config['class_num'], tensors)
-    print(f'written: {output} ({len(tensors)} files)')
+    print(f'written: {output} ({len(tensors)} parameter files, config.json)')
     return 0
 
 

@@ -88,16 +88,19 @@ def write_model(directory, tensors, config):
     """
     directory = Path(directory)
     check_tensors(tensors, config, directory)
-    text = json.dumps(config, indent=2, ensure_ascii=False) + '\n'
     arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
     content = safetensors.numpy.save(arrays, metadata={'config': json.dumps(config)})
     with (
         atomic_write(directory / 'config.json', 'w') as config_file,
         atomic_write(directory / 'model.safetensors') as model_file,
     ):
-        config_file.write(text)
+        config_file.write(_config_text(config))
         config_file.flush()  # a full disk shows here, before either file is replaced
         model_file.write(content)
+
+
+def _config_text(config):
+    return json.dumps(config, indent=2, ensure_ascii=False) + '\n'
 
 
 def empty_network(config, dropout=0.5):
@@ -256,8 +259,14 @@ def _checked_preprocessing(found, where):
     return wanted
 
 
-def write_v2_directory(directory, tensors):
-    """Write PaddlePaddle v2's form: `_fire2.squeeze1x1.w0` and `.wbias`, header and float32."""
+def write_v2_directory(directory, tensors, config=None):
+    """Write PaddlePaddle v2's form: `_fire2.squeeze1x1.w0` and `.wbias`, header and float32.
+
+    `config`, as config.json beside them, keeps what they cannot tell: simple bypass, conv10_pad.
+    """
+    if config is not None:
+        with atomic_write(Path(directory) / 'config.json', 'w') as file:
+            file.write(_config_text(config))
     for name, value in tensors.items():
         layer, kind = name.rsplit('.', 1)
         suffix = 'w0' if kind == 'weight' else 'wbias'

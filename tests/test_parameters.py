@@ -197,6 +197,12 @@ def test_config_json_in_a_v2_directory_is_heeded(tmp_path, tensors):
     assert read_model(tmp_path)[1] == config
 
 
+def test_v2_directory_with_its_config_keeps_what_the_files_cannot_tell(tmp_path, tensors):
+    config = make_config('1.1', 'simple', 3, conv10_pad=1, resize='warp', class_names=list('abc'))
+    write_v2_directory(tmp_path, tensors, config)
+    assert read_model(tmp_path)[1] == config
+
+
 def v2_header(form=0, value_size=4, count=3):
     return parameters.V2_HEADER.pack(form, value_size, count)
 
