@@ -6,12 +6,12 @@ Pictures get the format that the file's suffix names (png, jpg, pdf, svg).
 import csv
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 import canvas
 from canvas import FAINT, INK, MUTED, add_text, columns_of, shorten_to_columns
 from console import atomic_write
+from decoding import cv2
 
 TRAIN, VAL, VAL_TOP5 = '#2166ac', '#d6604d', '#f4a582'
 BAR_FIRST, BAR_OTHER, BAR_TRACK = '#9cc3e6', '#d7e6f4', '#f5f5f5'

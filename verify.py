@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import paddle_setup  # noqa: F401 - before Paddle
 
-import cv2
 import numpy as np
 from google.protobuf import text_format
 
@@ -15,6 +14,7 @@ from caffe_layers import build_net, trace
 from caffe_proto import NetParameter, kind_of, layers_of, name_of
 from caffemodel import read_message, recognise
 from console import UserError
+from decoding import cv2
 
 # Layers that OpenCV is given; data and loss layers are not needed to run a network.
 RUNNING = ('Convolution', 'ReLU', 'Pooling', 'Concat', 'Eltwise', 'Split', 'Dropout', 'Softmax')

@@ -25,6 +25,7 @@ from PIL import Image  # noqa: E402
 
 import caffemodel  # noqa: E402
 import checkpoint  # noqa: E402
+import decoding  # noqa: E402
 import lists  # noqa: E402
 import parameters  # noqa: E402
 import reader  # noqa: E402
@@ -95,7 +96,7 @@ def read_picture(folder):
     picture = reader.load_picture(folder / 'picture')
     height, width, channels = picture.shape
     expect(picture.dtype == np.uint8 and channels == 3 and height and width, 'no picture')
-    expect(height * width <= reader.MAX_PIXELS, 'the picture is too large')
+    expect(height * width <= decoding.MAX_PIXELS, 'the picture is too large')
     for how in reader.RESIZES:
         refused(lambda how=how: reader.centre_crop(reader.resize(picture, how)))
 

@@ -19,6 +19,7 @@ import pytest
 
 import caffemodel
 import checkpoint
+import decoding
 import lists
 import parameters
 import reader
@@ -78,14 +79,14 @@ def test_the_fuzzers_guard_notices(crime, tmp_path):
 def test_a_jpeg_of_endless_scans_is_refused_at_once():
     start = time.process_time()
     with pytest.raises(reader.PictureError, match='a JPEG file of 1000'):
-        reader.decode_picture(hostile_pictures.many_scans(4000, 100_000))
+        decoding.decode_picture(hostile_pictures.many_scans(4000, 100_000))
     assert time.process_time() - start < 5
 
 
 def test_a_film_behind_a_jpeg_is_no_scan():
     picture = (DATA / 'photos' / 'cat.jpg').read_bytes()
     film = b'\xff\xda' * 300 + b'x'
-    assert np.array_equal(reader.decode_picture(picture + film), reader.decode_picture(picture))
+    assert np.array_equal(decoding.decode_picture(picture + film), decoding.decode_picture(picture))
 
 
 def test_a_truncated_jpeg_is_noticed_in_little_memory():
@@ -93,7 +94,7 @@ def test_a_truncated_jpeg_is_noticed_in_little_memory():
     content = (DATA / 'photos' / 'cat.jpg').read_bytes()
     for end in (-2, -100, len(content) // 2):
         with pytest.raises(reader.PictureError, match='truncated'):
-            reader.decode_picture(content[:end])
+            decoding.decode_picture(content[:end])
 
 
 def test_millions_of_empty_blobs_are_refused_before_they_are_listed(tmp_path):

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
+import decoding
 import folders
-import reader
 from lists import ListError, check_files_exist, read_class_names, read_list, read_names_file
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -123,7 +123,7 @@ def make_folder(folder, classes):
 
 
 def divide(folder, output=None, fraction=0.2, seed=0):
-    return folders.write_lists(folder, output or folder, fraction, seed, reader.check_picture)
+    return folders.write_lists(folder, output or folder, fraction, seed, decoding.check_picture)
 
 
 def lines(path):
