@@ -21,7 +21,7 @@ import paddle.distributed as dist
 
 from console import UserError
 
-GRACE_SECONDS = 10  # between asking a process to end and ending it
+GRACE_SECONDS = 3  # between asking a process to end and ending it
 
 
 class ProcessError(UserError):
@@ -39,7 +39,8 @@ class StopRequest:
         self.signal = None
         self.parent = multiprocessing.parent_process()
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._remember)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as _trainer and nohup set it
+                signal.signal(number, self._remember)
 
     def _remember(self, number, _frame):
         if self.signal is not None:
@@ -136,6 +137,7 @@ def run_trainers(function, arguments, count, on_cpu):
 
 def _trainer(function, arguments, messages):
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C comes through the parent
+    paddle.disable_signal_handler()  # it would write C++ traces where SIGTERM ends a process
     try:
         status = function(arguments)
     except (UserError, OSError) as error:
@@ -161,6 +163,10 @@ def _watch(processes, messages):
         if failed:
             reason = _reason(processes, failed, messages)
             _end(processes)
+            if received and any(processes[rank].exitcode == -signal.SIGTERM for rank in failed):
+                # the signal came while they were meeting: before there was anything to save
+                print('stopped before the first iteration of this start; nothing is lost')
+                break
             raise ProcessError(reason)
     return 128 + received[0] if received else max(process.exitcode for process in processes)
 

@@ -213,9 +213,9 @@ def better(row, other):
 
 def train(options):
     """A whole run, in each of its processes; returns the exit status."""
-    stop = processes.StopRequest()
     on_cpu = choose_device(options.device, options.amp)
     rank, world = processes.join_group()
+    stop = processes.StopRequest()
     start, options = shared_start(options, rank)
     with frozen_features(start.tensors, start.config, options.freeze, on_cpu) as features:
         run = Run(options, start, rank, world, on_cpu, features)
@@ -254,6 +254,7 @@ def report_best(run):
 
 @one_line_errors
 def main(argv=None):
+    paddle.disable_signal_handler()  # it writes C++ traces where a signal ends the process
     options = parse_options(argv)
     if options.resume and processes.first():
         options = parse_options(argv, stored_options(options))

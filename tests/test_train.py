@@ -158,6 +158,23 @@ def test_a_signal_saves_first_and_the_run_continues_exactly(folder, whole, tmp_p
     assert same_bits(weights(output), weights(whole))
 
 
+def test_ctrl_c_in_a_terminal_reaches_every_trainer_once(folder, tmp_path):
+    """A terminal signals the whole group, and the parent passes the signal on besides."""
+    output = tmp_path / 'stopped'
+    flags = '--trainer', 2, '--batch_size', 3, '--epochs', 50
+    process = subprocess.Popen(
+        command(folder, output, *flags), stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    wait_for(lambda: (output / 'log.csv').exists())
+    os.killpg(process.pid, signal.SIGINT)
+    text = process.communicate(timeout=60)[0]
+    assert process.returncode == 128 + signal.SIGINT
+    stopped = int(re.search(r'stopped after iteration (\d+) of 150', text).group(1))
+    assert (
+        checkpoint_files(output / 'checkpoints')[0].name == f'iteration_{stopped:08d}.safetensors'
+    )
+
+
 def test_a_damaged_newest_checkpoint_is_noticed_and_the_one_before_used(folder, whole, tmp_path):
     output = tmp_path / 'damaged'
     shutil.copytree(whole, output)
