@@ -28,13 +28,17 @@ def one_line_errors(main):
         except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 141
-        except OSError as error:
-            place = f'{error.filename}: ' if error.filename else ''
-            return _complain(f'{place}{error.strerror or error}')
-        except UserError as error:
-            return _complain(error)
+        except (UserError, OSError) as error:
+            return _complain(explain(error))
 
     return wrapped
+
+
+def explain(error):
+    """The text of a UserError or OSError for the user: what is wrong, and with which file."""
+    if isinstance(error, OSError) and error.filename:
+        return f'{error.filename}: {error.strerror}'
+    return str(error)
 
 
 def _complain(message, status=1):

@@ -19,7 +19,7 @@ import numpy as np
 import paddle
 import paddle.distributed as dist
 
-from console import UserError
+from console import UserError, explain
 
 GRACE_SECONDS = 3  # between asking a process to end and ending it
 
@@ -141,7 +141,7 @@ def _trainer(function, arguments, messages):
     try:
         status = function(arguments)
     except (UserError, OSError) as error:
-        messages.put(str(error))
+        messages.put(explain(error))
         status = 1
     except Exception:
         traceback.print_exc()  # Paddle's spawn would swallow it
