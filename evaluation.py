@@ -11,12 +11,14 @@ from typing import NamedTuple
 import numpy as np
 import paddle
 
+import lists
 import parameters
 import reader
 import report
 from predictor import BATCH, Predictor, exported
 
 TOP = 5
+SYNSET_WORDS = Path(__file__).parent / 'data' / 'synset_words.txt'
 GPU_BATCH = 64  # pictures
 
 
@@ -102,16 +104,21 @@ class _OnGPU:
 
 def per_class(evaluation, config):
     """The rows of report.per_class: how well each class is told from the others."""
-    return report.per_class(evaluation.labels, evaluation.classes[:, 0], _class_names(config))
+    return report.per_class(evaluation.labels, evaluation.classes[:, 0], class_names(config))
 
 
-def _class_names(config):
-    return config.get('class_names') or [str(number) for number in range(config['class_num'])]
+def class_names(config):
+    """The model's own, ImageNet's for 1000 classes, or numbers."""
+    if config.get('class_names'):
+        return config['class_names']
+    if config['class_num'] == 1000:
+        return lists.read_names_file(SYNSET_WORDS)
+    return [str(number) for number in range(config['class_num'])]
 
 
 def write_report(evaluation, pictures, config, folder):
     """Write per_class.csv, confusion.png and, if there are any, mistakes.png into `folder`."""
-    folder, names = Path(folder), _class_names(config)
+    folder, names = Path(folder), class_names(config)
     labels, predicted = evaluation.labels, evaluation.classes[:, 0]
     report.write_per_class(per_class(evaluation, config), folder / 'per_class.csv')
     matrix = report.confusion_matrix(labels, predicted, config['class_num'])

@@ -76,7 +76,7 @@ def parse_arguments(argv=None):
 def main(argv=None):
     args = parse_arguments(argv)
     tensors, config = parameters.read_model(args.model or default_model())
-    names = class_names(config)
+    names = evaluation.class_names(config)
     on_cpu = choose_device(args.device)
     resize = args.resize or config['preprocessing']['resize']
     if args.val_list:
@@ -86,15 +86,6 @@ def main(argv=None):
 
 def default_model():
     return 'caffe_params' if Path('caffe_params').is_dir() else DATA / 'squeezenet_v1.1.caffemodel'
-
-
-def class_names(config):
-    """The model's own, ImageNet's for 1000 classes, or numbers."""
-    if config.get('class_names'):
-        return config['class_names']
-    if config['class_num'] == 1000:
-        return lists.read_names_file(DATA / 'synset_words.txt')
-    return [str(number) for number in range(config['class_num'])]
 
 
 def evaluate_list(args, tensors, config, resize, on_cpu):

@@ -258,11 +258,11 @@ def main(argv=None):
     options = parse_options(argv)
     if options.resume and processes.first():
         options = parse_options(argv, stored_options(options))
+    on_cpu = choose_device(options.device, options.amp)
     if processes.first():
         prepare(options)
     if options.trainer == 1 or processes.launched():
         return train(options)
-    on_cpu = choose_device(options.device, options.amp)
     return processes.run_trainers(train, options, options.trainer, on_cpu)
 
 

@@ -11,8 +11,8 @@ from solver import POLICIES, SGD
 DATA = Path(__file__).parent / 'data'
 
 RECIPES = {
-    # A few hundred pictures and a network that already knows ImageNet.
-    'finetune': {'lr': 0.0002, 'batch_size': 32, 'epochs': 5, 'weight_decay': 2e-4},
+    # A few hundred pictures and a network that already knows ImageNet: the defaults below.
+    'finetune': {},
     # SqueezeNet_v1.1/solver.prototxt of the original release, from scratch on ImageNet.
     'paper': {
         'from_scratch': True,

@@ -17,6 +17,7 @@ import parameters
 import processes
 from checkpoint import checkpoint_files, load_newest
 from console import UserError
+from train_step import check_freeze
 
 DATA = Path(__file__).parent / 'data'
 WEIGHTS = DATA / 'squeezenet_v1.1.caffemodel'
@@ -44,17 +45,30 @@ def checkpoints_of(options):
 def prepare(options):
     """Before the processes start: what the command line asks for must be there and fit together.
 
-    Raises StartError, ListError or OSError.
+    An earlier run is deleted (--overwrite) last, when nothing can be wrong with the new one.
+    Raises StartError, ListError, ModelError, FreezeError or OSError.
     """
-    _prepare_output(options)
     train_list = lists.read_list(options.train_list, options.data_dir)
     val_list = lists.read_list(options.val_list, options.data_dir)
     for pictures in (train_list, val_list):
         lists.check_files_exist(pictures)
     if both := lists.count_shared(train_list, val_list):
         print(f'{both} pictures are in the train list and in the val list: val top-1 will flatter')
-    if options.model is None and not options.from_scratch and not CONVERTED.exists():
+    if not options.resume:
+        class_num, _ = _classes(options, train_list)
+        if val_list.class_num > class_num:
+            lists.read_list(options.val_list, options.data_dir, class_num)  # says in which line
+        check_freeze(options.freeze, _version(options))
+    _prepare_output(options)
+
+
+def _version(options):
+    """The version of the network that the run starts from, which must be readable."""
+    if options.from_scratch:
+        return options.version
+    if options.model is None and not CONVERTED.exists():
         caffe2paddle.convert(WEIGHTS, CONVERTED)
+    return parameters.read_model(options.model or CONVERTED)[1]['version']
 
 
 def _prepare_output(options):
@@ -62,16 +76,28 @@ def _prepare_output(options):
         options.output = _free_output()
     output = Path(options.output)
     if options.overwrite:
-        for name in ('checkpoints', 'best', 'last', 'report', 'events'):
-            shutil.rmtree(output / name, ignore_errors=True)
-        for name in ('log.csv', 'curves.png'):
-            (output / name).unlink(missing_ok=True)
-    elif not options.resume and (checkpoint_files(checkpoints_of(options))):
+        _delete_run(output, options.model)
+    elif not options.resume and checkpoint_files(checkpoints_of(options)):
         raise StartError(
             f'{output} holds a run already: --resume continues it, --overwrite starts anew, '
             '--output names another directory'
         )
     output.mkdir(parents=True, exist_ok=True)
+
+
+def _delete_run(output, model):
+    folders = [output / name for name in ('checkpoints', 'best', 'last', 'report', 'events')]
+    if model is not None:
+        model = Path(model).resolve()
+        if {folder.resolve() for folder in folders} & {model, *model.parents}:
+            raise StartError(
+                f'--overwrite would delete the model {model} that the run starts from; '
+                'choose another --output'
+            )
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    for name in ('log.csv', 'curves.png'):
+        (output / name).unlink(missing_ok=True)
 
 
 def _free_output():
@@ -144,7 +170,8 @@ def begin(options):
     """The Start of a new run: the model's parameters, with a conv10 that fits the classes."""
     if options.resume:
         print(f'{options.output} holds no checkpoint yet; starting at the beginning', flush=True)
-    class_num, names = _classes(options)
+    train_list = lists.read_list(options.train_list, options.data_dir)
+    class_num, names = _classes(options, train_list)
     if options.from_scratch:
         tensors, config = _from_fillers(options)
     else:
@@ -164,9 +191,9 @@ def begin(options):
     return Start(tensors, {}, config, progress)
 
 
-def _classes(options):
+def _classes(options, train_list):
     """(number of classes, their names or None) of the train list and classes.txt beside it."""
-    class_num = lists.read_list(options.train_list, options.data_dir).class_num
+    class_num = train_list.class_num
     names = lists.read_class_names(options.train_list)
     if names and len(names) < class_num:
         raise StartError(

@@ -108,17 +108,18 @@ class FrozenFeatures:
         return self.predictor(reader.subtract_mean(crops)), labels
 
 
-@contextmanager
-def frozen_features(tensors, config, freeze, on_cpu):
-    """FrozenFeatures up to layer `freeze`, by Paddle Inference on a CPU; None where there are none.
-
-    Raises FreezeError for a layer that is none, or after which there is nothing to train.
-    """
-    shapes = architecture.output_shapes(config['version'], reader.CROP)
-    layers = list(shapes)[:-1]
+def check_freeze(freeze, version):
+    """Raises FreezeError for a layer that is none, or after which there is nothing to train."""
+    layers = [row.name for row in architecture.stages(version)][:-1]
     if freeze and freeze not in layers:
         raise FreezeError(f'--freeze {freeze}: choose one of {", ".join(layers)}')
+
+
+@contextmanager
+def frozen_features(tensors, config, freeze, on_cpu):
+    """FrozenFeatures up to layer `freeze`, on Paddle Inference; None without, and on a GPU."""
     if freeze and on_cpu:
+        shapes = architecture.output_shapes(config['version'], reader.CROP)
         with exported(tensors, config, upto=freeze) as prefix:
             yield FrozenFeatures(Predictor(prefix), 4 * math.prod(shapes[freeze]))
     else:

@@ -32,9 +32,10 @@ def compute(items, num_workers, item_bytes):
     generator, or read it to its end, before the next one starts (_stop tells why).
     Raises WorkerError.
     """
+    num_workers = min(num_workers, len(items))  # more would have nothing to do
     if not num_workers:
         yield from (items[i] for i in range(len(items)))
-    elif len(items):
+    else:
         yield from _in_processes(_Shared(items, num_workers, item_bytes), num_workers)
 
 

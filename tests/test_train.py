@@ -335,6 +335,29 @@ def test_without_an_output_a_new_run_goes_beside_the_old_one(whole, tmp_path, mo
 
 
 class TestRefusals:
+    @pytest.mark.parametrize(
+        'mistake',
+        [
+            ('--train_list', 'nowhere.txt'),
+            ('--model', 'nowhere'),
+            ('--freeze', 'fire99'),
+            ('--device', 'cpu', '--amp', 'float16'),
+        ],
+    )
+    def test_a_mistake_beside_overwrite_deletes_nothing(self, folder, whole, tmp_path, mistake):
+        output = tmp_path / 'kept'
+        shutil.copytree(whole, output)
+        fail(folder, output, '--overwrite', *mistake)
+        assert same_bits(weights(output, 'best'), weights(whole, 'best'))
+        assert checkpoint_files(output / 'checkpoints')
+
+    def test_overwriting_the_model_to_start_from(self, folder, whole, tmp_path):
+        output = tmp_path / 'kept'
+        shutil.copytree(whole, output)
+        line = fail(folder, output, '--overwrite', '--model', output / 'best')
+        assert 'would delete the model' in line
+        assert same_bits(weights(output, 'best'), weights(whole, 'best'))
+
     def test_an_output_with_a_run_in_it(self, folder, whole):
         assert '--resume continues it, --overwrite starts anew' in fail(folder, whole)
 
@@ -393,7 +416,7 @@ def test_event_files_hold_each_epochs_numbers(folder, tmp_path):
 def test_pictures_on_both_lists_are_remarked(folder, tmp_path, capsys):
     lines = (folder / 'val.txt').read_text().splitlines()
     (tmp_path / 'val.txt').write_text('\n'.join(lines))
-    (tmp_path / 'train.txt').write_text('\n'.join(lines[:3]))
+    (tmp_path / 'train.txt').write_text('\n'.join(lines[::3]))
     flags = '--train_list', str(tmp_path / 'train.txt'), '--data_dir', str(DATA)
     prepare(parse_options([*flags, '--output', str(tmp_path / 'out'), '--from_scratch']))
     assert capsys.readouterr().out.startswith(
