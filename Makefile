@@ -21,7 +21,7 @@ bench: .venv/bench
 	$(BIN)/python benchmarks/run_all.py
 
 fuzz: .venv/dev
-	$(BIN)/python tests/fuzz.py
+	$(BIN)/python tests/hostile/fuzz.py
 
 demo-data: .venv/dev
 	$(BIN)/python data/make_demo.py

@@ -10,10 +10,11 @@ import re
 import sys
 from pathlib import Path
 
-import caffemodel
-import parameters
-from caffe_layers import net_label, show_shape
-from console import UserError, atomic_write, one_line_errors, printable
+from caffe_format import caffemodel
+from caffe_format.layers import net_label, show_shape
+from common.console import UserError, one_line_errors, printable
+from common.files import atomic_write
+from models import parameters
 
 DATA = Path(__file__).resolve().parent / 'data'
 SYNSET = re.compile(r'n\d{8}\s+')
@@ -181,7 +182,7 @@ def read_class_names(path, class_num):
 
 def verify(model, path, image, tolerance):
     """Print how far each blob is from OpenCV's; returns 1 where one is beyond the tolerance."""
-    from verify import compare  # here, since Paddle takes seconds to load
+    from results.verify import compare  # here, since Paddle takes seconds to load
 
     rows = compare(model, path, image)
     print(f'\nverify: {image} through Paddle ({model}) and through OpenCV ({path})')

@@ -11,18 +11,17 @@ import os
 import sys
 from pathlib import Path
 
-import paddle_setup  # noqa: F401 - before Paddle
+import common.paddle_setup  # noqa: F401 - before Paddle
 
 import numpy as np
 
-import evaluation
-import folders
-import lists
-import parameters
 import reader
-import report
-from console import Meter, UserError, atomic_write, one_line_errors
-from device import choose_device
+from common.console import Meter, UserError, one_line_errors
+from common.device import choose_device
+from common.files import atomic_write
+from models import parameters
+from pictures import folders, lists
+from results import evaluation, report
 
 DATA = Path(__file__).parent / 'data'
 COLUMNS = ['path', 'label', *(f'{kind}{rank}' for rank in range(5) for kind in ('class', 'prob'))]

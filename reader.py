@@ -11,10 +11,10 @@ from contextlib import closing
 
 import numpy as np
 
-import workers
-from console import UserError, one_line_errors
-from decoding import MAX_PIXELS, PictureError, check_picture, cv2, load_picture, named
-from folders import print_counts, write_lists
+from common.console import UserError, one_line_errors
+from pictures import workers
+from pictures.decoding import MAX_PIXELS, PictureError, check_picture, cv2, load_picture, named
+from pictures.folders import print_counts, write_lists
 
 RESIZES = ('short', 'warp', 'none')
 RESIZED = 256  # pixels: the short side, or both sides of a warped picture

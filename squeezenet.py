@@ -12,7 +12,7 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-import architecture
+from network import architecture
 
 
 class ConvReLU(nn.Conv2D):

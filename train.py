@@ -9,24 +9,24 @@ import signal
 import sys
 from pathlib import Path
 
-import paddle_setup  # noqa: F401 - before Paddle
+import common.paddle_setup  # noqa: F401 - before Paddle
 
 import paddle
 
-import lists
-import parameters
-import processes
 import reader
-import report
-from checkpoint import save_checkpoint
-from console import Meter, UserError, one_line_errors
-from device import Precision, choose_device
-from evaluation import evaluate, write_report
-from events import Events
-from solver import SGD, learning_rate
-from train_options import parse_options
-from train_start import checkpoints_of, prepare, shared_start, stored_options
-from train_step import SharedDropout, frozen_features, train_step, trained_parameters
+from common.console import Meter, UserError, one_line_errors
+from common.device import Precision, choose_device
+from models import parameters
+from pictures import lists
+from results import report
+from results.evaluation import evaluate, write_report
+from results.events import Events
+from training import processes
+from training.checkpoint import save_checkpoint
+from training.options import parse_options
+from training.solver import SGD, learning_rate
+from training.start import checkpoints_of, prepare, shared_start, stored_options
+from training.step import SharedDropout, frozen_features, train_step, trained_parameters
 
 
 class TrainingError(UserError):

@@ -61,7 +61,7 @@ def child(what, *arguments):
 
 
 def write_prototxt(path):
-    import caffemodel
+    from caffe_format import caffemodel
 
     text = caffemodel.deploy_prototxt('1.1', None, 1000)
     with open(path, 'w', encoding='utf-8') as file:
@@ -86,8 +86,7 @@ def check(model, *written):
     """Every value of ours is in each of the files that the peers have written."""
     import numpy as np
 
-    import parameters
-    import restricted_pickle
+    from models import parameters, restricted_pickle
 
     tensors, _ = parameters.read_model(model)
     for path in written:

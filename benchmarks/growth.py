@@ -68,12 +68,12 @@ def part_table(found):
 
 def child(part, list_path, model):
     """Print one part's measures for one list as JSON."""
-    import paddle_setup  # noqa: F401 - before Paddle
+    import common.paddle_setup  # noqa: F401 - before Paddle
 
     import paddle  # noqa: F401 - before the clock starts
 
-    import evaluation  # noqa: F401
-    import lists
+    from pictures import lists
+    from results import evaluation  # noqa: F401
 
     start = time.perf_counter()
     pictures = lists.read_list(list_path)
@@ -121,8 +121,8 @@ def read(pictures, _, probe):
 
 
 def evaluate(pictures, model, probe):
-    import evaluation
-    import parameters
+    from models import parameters
+    from results import evaluation
 
     every = max(1, len(pictures) // TAKEN)
     part = evaluation.evaluate(

@@ -133,8 +133,8 @@ def export(directory):
     """Write MODEL_DIRECTORY/network.onnx, made node by node of our parameters."""
     from onnx import TensorProto, helper, numpy_helper, save
 
-    import architecture
-    import parameters
+    from models import parameters
+    from network import architecture
 
     tensors, config = parameters.read_model(directory)
     nodes = []

@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 import timing
 
-import folders
-import lists
 import reader
-from console import UserError, one_line_errors
+from common.console import UserError, one_line_errors
+from pictures import folders, lists
 
 SIZE = 500, 375  # pixels: the most frequent size in ImageNet
 QUALITY = 90

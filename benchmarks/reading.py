@@ -68,7 +68,7 @@ def child(who, workers, few, pictures):
     workers = int(workers)
     if not workers and hasattr(os, 'sched_setaffinity'):
         os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])
-    import lists
+    from pictures import lists
 
     read = {'ours': read_ours, 'limit': read_bare, 'torch': read_torch}[who]
     few, pictures = lists.read_list(few), lists.read_list(pictures)

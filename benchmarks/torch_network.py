@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
-import architecture
+from network import architecture
 
 
 class TorchSqueezeNet(nn.Module):

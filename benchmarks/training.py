@@ -106,8 +106,8 @@ def rate_of(update, count=TIMED):
 
 def one_batch(few):
     """The pictures of a list: uint8 [N, 227, 227, 3], and their labels."""
-    import lists
     import reader
+    from pictures import lists
 
     _, crops, labels = next(reader.eval_loader(lists.read_list(few), 'short', BATCH))
     return crops, labels
@@ -115,30 +115,30 @@ def one_batch(few):
 
 def our_trainer(tensors, config, freeze=None):
     """(network, what makes an update of a batch and returns its loss), of train.py's parts."""
-    import paddle_setup  # noqa: F401 - before Paddle
+    import common.paddle_setup  # noqa: F401 - before Paddle
 
-    import parameters
-    import train_step
-    from solver import SGD
+    from models import parameters
+    from training import step
+    from training.solver import SGD
 
     network = parameters.build_network(tensors, config, 0.0)
-    trained = train_step.trained_parameters(network, freeze)
+    trained = step.trained_parameters(network, freeze)
     solver = SGD(trained, MOMENTUM, WEIGHT_DECAY)
     return (
         network,
-        lambda batch: train_step.train_step(network, solver, [batch], RATE, after=freeze).loss,
+        lambda batch: step.train_step(network, solver, [batch], RATE, after=freeze).loss,
     )
 
 
 def ours(model, few):
-    import parameters
     import reader
+    from models import parameters
 
     network, update = our_trainer(*parameters.read_model(model))
     crops, labels = one_batch(few)
     batch = reader.subtract_mean(crops), labels
     losses = [update(batch) for _ in range(CHECKED)]
-    from train_step import SharedDropout
+    from training.step import SharedDropout
 
     network.dropout = SharedDropout(DROPOUT)
     return {'rate': rate_of(lambda: update(batch)), 'losses': losses}
@@ -146,13 +146,13 @@ def ours(model, few):
 
 def frozen(model, few, classes):
     """Updates of conv10 alone, and the whole network on Paddle Inference, in one process."""
-    import parameters
     import reader
+    from models import parameters
 
     tensors, config = first_classes(*parameters.read_model(model), int(classes))
     network, update = our_trainer(tensors, config, 'fire9')
-    from predictor import Predictor, exported
-    from train_step import SharedDropout, frozen_features
+    from models.inference import Predictor, exported
+    from training.step import SharedDropout, frozen_features
 
     crops, labels = one_batch(few)
     with (

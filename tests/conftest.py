@@ -5,14 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import paddle_setup  # noqa: F401 - before Paddle
+import common.paddle_setup  # noqa: F401 - before Paddle
 
 import cv2
 import numpy as np
 import pytest
 
-import architecture
-import caffemodel
+from caffe_format import caffemodel
+from network import architecture
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / 'golden'

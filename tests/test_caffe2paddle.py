@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 import pytest
 
-import architecture
 import caffe2paddle
-import caffemodel
-import parameters
 from caffe2paddle import DATA
-from caffe_proto import NetParameter
+from caffe_format import caffemodel
+from caffe_format.messages import NetParameter
+from models import parameters
+from network import architecture
 
 OFFICIAL = DATA / 'squeezenet_v1.1.caffemodel'
 CAT = DATA / 'photos' / 'cat.jpg'
@@ -178,7 +178,7 @@ def test_verify_can_fail_by_tolerance_alone(tmp_path):
 
 
 def test_verify_fails_on_nan(tmp_path, monkeypatch):
-    import verify
+    from results import verify
 
     row = verify.Difference('conv1', (1, 64, 113, 113), float('nan'), float('nan'))
     monkeypatch.setattr(verify, 'compare', lambda *_: [row])
@@ -188,7 +188,7 @@ def test_verify_fails_on_nan(tmp_path, monkeypatch):
 @pytest.mark.parametrize(('version', 'bypass'), VARIANTS)
 def test_to_caffe_is_read_by_opencv_and_agrees_with_paddle(tmp_path, capsys, version, bypass):
     """Through the file's own layers (--verify), and through the deploy.prototxt beside it."""
-    import verify
+    from results import verify
 
     model = write_parameters(tmp_path / 'model', version, bypass, conv10_pad=1)
     output = tmp_path / 'caffe' / 'tuned.caffemodel'
@@ -217,7 +217,7 @@ def test_to_caffe_and_back_is_bit_for_bit(tmp_path, pad):
 
 
 def test_verify_reads_doubles_weights_alone_and_nets_without_softmax(tmp_path):
-    import verify
+    from results import verify
 
     model = write_parameters(tmp_path / 'model', '1.1', 'complex')
     path = tmp_path / 'net.caffemodel'

@@ -11,7 +11,7 @@ import pytest
 from conftest import GOLDEN, ROOT
 
 import infer
-import parameters
+from models import parameters
 
 OFFICIAL = ROOT / 'data' / 'squeezenet_v1.1.caffemodel'
 CAT, COFFEE = GOLDEN / 'cat_227.png', GOLDEN / 'coffee_227.png'

@@ -1,0 +1,1 @@
+"""Caffe's file format, read and written without Caffe."""

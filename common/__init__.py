@@ -1,0 +1,1 @@
+"""What every part shares: messages, whole files, devices, a quiet and fast Paddle."""

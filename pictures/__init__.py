@@ -1,0 +1,1 @@
+"""Picture files: decoding, lists, folders, reading ahead."""

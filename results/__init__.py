@@ -1,0 +1,1 @@
+"""Evaluation, and results to look at."""

@@ -1,0 +1,256 @@
+"""Lists and the making of lists from folders: what a user may rely on, and what a slip is told."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pictures import decoding, folders
+from pictures.lists import (
+    ListError,
+    check_files_exist,
+    read_class_names,
+    read_list,
+    read_names_file,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def picture(path, number):
+    """A small picture file that is unlike those of other numbers."""
+    pixels = np.random.default_rng(number).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    return write(path, cv2.imencode('.png', pixels)[1].tobytes())
+
+
+def test_list_paths_labels_and_lines(tmp_path):
+    content = '\ufeffa b.jpg 3\r\n\r\n  \n#x.jpg\t0\r\n/abs/猫 1.png   12'
+    pictures = read_list(write(tmp_path / 'l.txt', content))
+    assert [pictures.path(i) for i in range(3)] == [
+        str(tmp_path / 'a b.jpg'),
+        str(tmp_path / '#x.jpg'),
+        '/abs/猫 1.png',
+    ]
+    assert [pictures.label(i) for i in range(len(pictures))] == [3, 0, 12]
+    assert pictures.class_num == 13
+    assert pictures.class_counts().tolist() == [1, 0, 0, 1] + [0] * 8 + [1]
+    assert pictures.where(2) == f'{tmp_path}/l.txt, line 5'
+
+
+def test_data_dir_replaces_the_folder_of_the_list(tmp_path):
+    pictures = read_list(write(tmp_path / 'l.txt', 'a.jpg 0\n'), data_dir='/photos')
+    assert pictures.path(0) == '/photos/a.jpg'
+
+
+@pytest.mark.parametrize(
+    ('content', 'line', 'says'),
+    [
+        ('a 0\nb.jpg\n', 2, 'stands alone'),
+        ('a 0\n\nmy photo.jpg\n', 3, 'no whole number'),
+        ('a 0\nb -1\n', 2, 'negative'),
+        ('a 1.0\n', 1, 'no whole number'),
+        ('a 1_0\n', 1, 'no whole number'),
+        ('a ٣\n', 1, 'no whole number'),
+        ('a 5\n', 1, 'there are 5 classes'),
+        ('a ' + '9' * 5000, 1, 'too large'),
+        (b'a 0\nb\xff.jpg 1\n', 2, 'not UTF-8'),
+        ('a 0'.encode('utf-16'), 1, 'not UTF-8'),
+        (b'a 0\nb\0.jpg 1\n', 2, 'zero byte'),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path, content, line, says):
+    path = write(tmp_path / 'l.txt', content)
+    with pytest.raises(ListError, match=says) as error:
+        read_list(path, class_num=5)
+    assert str(error.value).startswith(f'{path}, line {line}: ')
+    assert len(str(error.value)) < 300
+
+
+def test_a_label_that_no_network_could_have_is_an_error(tmp_path):
+    with pytest.raises(ListError, match='line 1: label 100000 is too large'):
+        read_list(write(tmp_path / 'l.txt', 'a.jpg 100000'))
+
+
+@pytest.mark.parametrize('content', ['', '\n \r\n', '\ufeff'])
+def test_an_empty_list_is_an_error(tmp_path, content):
+    with pytest.raises(ListError, match='the list is empty'):
+        read_list(write(tmp_path / 'l.txt', content))
+
+
+def test_missing_files_are_counted_and_the_first_is_named(tmp_path):
+    write(tmp_path / 'a.jpg', 'x')
+    pictures = read_list(write(tmp_path / 'l.txt', 'a.jpg 0\nb.jpg 1\nc.jpg 1\n'))
+    with pytest.raises(ListError, match=r'line 2: .*b\.jpg: no such file \(2 of 3 files'):
+        check_files_exist(pictures)
+
+
+def test_a_list_of_ImageNet_size_loads_fast_and_small(tmp_path):
+    path = tmp_path / 'l.txt'
+    with open(path, 'w') as file:
+        file.writelines(
+            f'train/n{i % 1000:08}/n{i % 1000:08}_{i}.JPEG {i % 1000}\n' for i in range(1_300_000)
+        )
+    start = time.process_time()
+    pictures = read_list(path)
+    assert time.process_time() - start < 10  # about 0.6 s on an idle machine
+    assert len(pictures) == 1_300_000
+    assert pictures.where(1_299_999).endswith('line 1300000')
+
+
+def test_class_names(tmp_path):
+    assert read_class_names(tmp_path / 'train.txt') is None
+    write(tmp_path / 'classes.txt', '\ufeffcat\r\n big dog \n\n')
+    assert read_class_names(tmp_path / 'train.txt') == ['cat', 'big dog']
+    words = write(tmp_path / 'w.txt', 'n01440764 tench, Tinca tinca\nn01443537 goldfish\n')
+    assert read_names_file(words) == ['tench, Tinca tinca', 'goldfish']
+    with pytest.raises(ListError, match='line 2: a class name is missing'):
+        read_names_file(write(tmp_path / 'b.txt', 'a\n\nb\n'))
+
+
+def make_folder(folder, classes):
+    number = 0
+    for name, count in classes.items():
+        for i in range(count):
+            picture(folder / name / f'{i}.png', number)
+            number += 1
+    return folder
+
+
+def divide(folder, output=None, fraction=0.2, seed=0):
+    return folders.write_lists(folder, output or folder, fraction, seed, decoding.check_picture)
+
+
+def lines(path):
+    return path.read_text().splitlines()
+
+
+def test_lists_from_a_folder_are_stratified_and_usable_as_they_are(tmp_path):
+    folder = make_folder(tmp_path / 'photos', {'dog': 10, 'a cat': 2, 'owl': 5})
+    divide(folder)
+    assert lines(folder / 'classes.txt') == ['a cat', 'dog', 'owl']
+    train, val = read_list(folder / 'train.txt'), read_list(folder / 'val.txt')
+    assert train.class_counts().tolist() == [1, 8, 4]
+    assert val.class_counts().tolist() == [1, 2, 1]
+    check_files_exist(train)
+    check_files_exist(val)
+    assert not set(lines(folder / 'train.txt')) & set(lines(folder / 'val.txt'))
+    assert read_class_names(folder / 'train.txt')[1] == 'dog'
+
+
+def test_lists_elsewhere_find_their_pictures_too(tmp_path):
+    folder = make_folder(tmp_path / 'photos', {'x': 3, 'y': 3})
+    divide(folder, tmp_path / 'lists' / 'here')
+    assert lines(tmp_path / 'lists/here/train.txt')[0].startswith('../../photos/x/')
+    check_files_exist(read_list(tmp_path / 'lists/here/train.txt'))
+
+
+def test_the_division_depends_on_seed_and_contents_alone(tmp_path):
+    a = make_folder(tmp_path / 'a', {'x': 9, 'y': 9})
+    b = make_folder(tmp_path / 'b', {'y': 0, 'x': 9})
+    for i in reversed(range(9)):
+        picture(b / 'y' / f'{i}.png', 9 + i)
+    for folder in (a, b):
+        divide(folder)
+    assert lines(a / 'val.txt') == lines(b / 'val.txt')
+    divide(b, seed=1)
+    assert lines(a / 'val.txt') != lines(b / 'val.txt')
+
+
+def test_copies_never_straddle_train_and_val(tmp_path):
+    folder = make_folder(tmp_path, {'x': 6, 'y': 6})
+    for i in range(6):
+        picture(folder / 'x' / f'copy {i}.png', i)  # of x/0.png ... x/5.png
+        picture(folder / 'y' / f'copy {i}.png', i)
+    lists = divide(folder, fraction=0.5)
+    sides = [
+        {p.digest for pictures in side.values() for p in pictures}
+        for side in (lists.train, lists.val)
+    ]
+    assert not sides[0] & sides[1]
+    assert sum(map(len, lists.train.values())) + sum(map(len, lists.val.values())) == 24
+    assert any('6 pictures lie in more than one class' in remark for remark in lists.remarks)
+    assert any('12 pictures are copies' in remark for remark in lists.remarks)
+
+
+def test_what_is_left_out_is_reported(tmp_path):
+    folder = make_folder(tmp_path, {'x': 3, 'y': 3, 'one': 1, 'empty': 0, '.hidden': 2})
+    write(folder / 'x' / 'broken.jpg', b'\xff\xd8\xff no picture')
+    write(folder / 'x' / 'empty.JPG', b'')
+    write(folder / 'x' / '.DS_Store', b'?')
+    write(folder / 'x' / 'notes.txt', b'?')
+    picture(folder / 'y' / 'two\nlines.png', 99)
+    (folder / 'nothing').mkdir()
+    remarks = '\n'.join(divide(folder).remarks)
+    assert f'left out: {folder}/x/broken.jpg: cannot decode' in remarks
+    assert f'left out: {folder}/x/empty.JPG: the file is empty' in remarks
+    assert r"left out: 'y/two\nlines.png': its name cannot be written" in remarks
+    assert 'ignored 2 files' in remarks
+    assert "class 'one' has too few pictures to divide (1)" in remarks
+    assert "class 'nothing' is left out" in remarks
+    assert lines(folder / 'classes.txt') == ['one', 'x', 'y']
+    assert len(lines(folder / 'train.txt')) == 1 + 2 + 2
+
+
+def test_given_train_and_val_folders_are_used_as_they_are(tmp_path):
+    make_folder(tmp_path / 'train', {'x': 3, 'y': 2})
+    make_folder(tmp_path / 'val', {'y': 2})
+    remarks = '\n'.join(divide(tmp_path).remarks)
+    assert lines(tmp_path / 'val.txt') == ['val/y/0.png 1', 'val/y/1.png 1']
+    assert len(lines(tmp_path / 'train.txt')) == 5
+    assert '2 pictures of val/ are in train/ too' in remarks
+    assert "class 'x' has no pictures in" in remarks
+    make_folder(tmp_path / 'val', {'z': 1})
+    with pytest.raises(ListError, match='train/ has no pictures of this class'):
+        divide(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('classes', 'says'),
+    [
+        ({}, 'no class with pictures'),
+        ({'x': 4}, "only the class 'x'"),
+        ({'x': 1, 'y': 1}, 'no class has pictures enough'),
+    ],
+)
+def test_a_folder_that_cannot_be_divided_is_an_error(tmp_path, classes, says):
+    make_folder(tmp_path, classes)
+    with pytest.raises(ListError, match=says):
+        divide(tmp_path)
+    assert not (tmp_path / 'train.txt').exists()
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, ROOT / 'reader.py', *map(str, arguments)], capture_output=True, text=True
+    )
+
+
+def test_command_line(tmp_path):
+    folder = make_folder(tmp_path / 'p', {'x': 5, 'y': 5})
+    done = run(folder, '--val', 0.4)
+    assert (done.returncode, done.stderr) == (0, '')
+    assert done.stdout.splitlines()[-2].split() == ['total', '6', '4']
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'says'),
+    [(['nowhere'], 'nowhere: No such file or directory'), (['.', '--val', '1.5'], 'between 0 and')],
+)
+def test_command_line_errors_are_one_line(tmp_path, monkeypatch, arguments, says):
+    monkeypatch.chdir(tmp_path)
+    done = run(*arguments)
+    assert done.returncode != 0
+    assert says in done.stderr.splitlines()[-1]
+    assert 'Traceback' not in done.stderr
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,491 @@
+"""Pictures load as OpenCV loads them, broken ones are named, and batches do not depend on workers.
+
+Every file is made here, by OpenCV or Pillow, so that the expected pixels are known.
+"""
+
+import io
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+import reader
+from pictures import workers
+from pictures.lists import read_list
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# A smooth BGR picture, so that JPEG changes it little
+ROWS, COLUMNS = np.mgrid[:60, :90]
+BGR = np.stack([ROWS * 4, COLUMNS * 2, 255 - ROWS - COLUMNS], axis=-1).astype(np.uint8)
+RGB_IMAGE = Image.fromarray(np.ascontiguousarray(BGR[..., ::-1]))
+GREY = np.array(RGB_IMAGE.convert('L'))
+JPEG_ERROR = 6  # largest difference that quality 95 leaves in this picture
+
+
+def encoded(image, kind, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def with_orientation(orientation, kind='JPEG', **options):
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    return encoded(RGB_IMAGE, kind, exif=exif, **options)
+
+
+def rgba():
+    image = RGB_IMAGE.copy()
+    image.putalpha(Image.fromarray((ROWS % 256).astype(np.uint8)))
+    return image
+
+
+GREY_BGR = np.dstack([GREY] * 3)
+PALETTE = RGB_IMAGE.quantize(32)
+PALETTE_BGR = np.array(PALETTE.convert('RGB'))[..., ::-1]
+WIDE = BGR.astype(np.uint16) * 257
+LOSSLESS = {
+    'RGB PNG': (encoded(RGB_IMAGE, 'PNG'), BGR),
+    'grey PNG': (encoded(RGB_IMAGE.convert('L'), 'PNG'), GREY_BGR),
+    'grey and alpha PNG': (encoded(RGB_IMAGE.convert('LA'), 'PNG'), GREY_BGR),
+    'RGBA PNG': (encoded(rgba(), 'PNG'), BGR),
+    'palette PNG': (encoded(PALETTE, 'PNG'), PALETTE_BGR),
+    'palette PNG with transparency': (encoded(PALETTE, 'PNG', transparency=3), PALETTE_BGR),
+    '16-bit PNG': (cv2.imencode('.png', WIDE)[1].tobytes(), BGR),
+    '16-bit grey PNG': (cv2.imencode('.png', GREY.astype(np.uint16) * 257)[1].tobytes(), GREY_BGR),
+    'GIF': (encoded(PALETTE, 'GIF'), PALETTE_BGR),
+    'WebP': (encoded(RGB_IMAGE, 'WEBP', lossless=True), BGR),
+    'RGBA WebP': (encoded(rgba(), 'WEBP', lossless=True, exact=True), BGR),
+    'BMP': (encoded(RGB_IMAGE, 'BMP'), BGR),
+    'TIFF': (encoded(RGB_IMAGE, 'TIFF'), BGR),
+    '16-bit TIFF': (cv2.imencode('.tiff', WIDE)[1].tobytes(), BGR),
+    'PPM': (encoded(RGB_IMAGE, 'PPM'), BGR),
+    'TGA, by Pillow': (encoded(RGB_IMAGE, 'TGA'), BGR),
+    'PCX, by Pillow': (encoded(RGB_IMAGE, 'PCX'), BGR),
+}
+
+
+@pytest.fixture
+def save(tmp_path):
+    def save(data, name='picture'):
+        path = tmp_path / name
+        path.write_bytes(data)
+        return str(path)
+
+    return save
+
+
+@pytest.mark.parametrize('kind', LOSSLESS)
+def test_lossless_kinds_load_to_the_pixel(save, kind):
+    data, expected = LOSSLESS[kind]
+    picture = reader.load_picture(save(data))
+    assert picture.dtype == np.uint8
+    np.testing.assert_array_equal(picture, expected)
+
+
+@pytest.mark.parametrize(
+    ('data', 'expected', 'error'),
+    [
+        (encoded(RGB_IMAGE, 'JPEG', quality=95), BGR, JPEG_ERROR),
+        (encoded(RGB_IMAGE, 'JPEG', quality=95, progressive=True), BGR, JPEG_ERROR),
+        (encoded(RGB_IMAGE.convert('L'), 'JPEG', quality=95), GREY_BGR, JPEG_ERROR),
+        # Pillow writes CMYK as Photoshop does: inverted, with Adobe's marker
+        (encoded(RGB_IMAGE.convert('CMYK'), 'JPEG', quality=95), BGR, JPEG_ERROR + 2),
+    ],
+    ids=['baseline', 'progressive', 'grey', 'CMYK'],
+)
+def test_jpeg_kinds_load_right_and_as_cv2_loads_them(save, data, expected, error):
+    path = save(data, 'picture.jpg')
+    picture = reader.load_picture(path)
+    np.testing.assert_array_equal(picture, cv2.imread(path))
+    assert np.abs(picture.astype(int) - expected).max() <= error
+
+
+# What must be done to the stored picture to see it upright (EXIF 2.3, tag 274)
+UPRIGHT = {
+    1: lambda p: p,
+    2: lambda p: p[:, ::-1],
+    3: lambda p: p[::-1, ::-1],
+    4: lambda p: p[::-1],
+    5: lambda p: p.transpose(1, 0, 2),
+    6: lambda p: np.rot90(p, -1),
+    7: lambda p: p[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda p: np.rot90(p),
+}
+
+
+@pytest.mark.parametrize('orientation', UPRIGHT)
+def test_exif_orientations_are_applied(save, orientation):
+    path = save(with_orientation(orientation, quality=95))
+    expected = UPRIGHT[orientation](BGR).astype(int)
+    picture = reader.load_picture(path)
+    np.testing.assert_array_equal(picture, cv2.imread(path))
+    assert picture.shape == expected.shape
+    assert np.abs(picture - expected).max() <= JPEG_ERROR
+
+
+def test_pillow_loads_the_same_where_opencv_cannot(save, monkeypatch):
+    monkeypatch.setattr(cv2, 'imdecode', lambda *_: None)
+    for kind, (data, expected) in LOSSLESS.items():
+        if 'PNG' not in kind and kind != 'PPM':
+            np.testing.assert_array_equal(reader.load_picture(save(data)), expected)
+    wide = Image.fromarray(GREY.astype(np.uint16) * 257)
+    picture = reader.load_picture(save(encoded(wide, 'TIFF')))
+    np.testing.assert_array_equal(picture, GREY_BGR)
+    assert reader.load_picture(save(with_orientation(6))).shape == (90, 60, 3)
+
+
+@pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'GIF', 'WEBP', 'BMP', 'TIFF'])
+def test_half_a_file_is_an_error(save, kind):
+    data = encoded(PALETTE if kind == 'GIF' else RGB_IMAGE, kind)
+    path = save(data[: len(data) // 2])
+    with pytest.raises(reader.PictureError, match='cannot decode') as error:
+        reader.load_picture(path)
+    assert str(error.value).startswith(f'{path}: ')
+
+
+def test_a_jpeg_that_opencv_fills_with_grey_is_an_error(save, monkeypatch):
+    """OpenCV 4.8 returns such a picture without a word; so does this stand-in."""
+    monkeypatch.setattr(cv2, 'imdecode', lambda *_: BGR)
+    data = encoded(RGB_IMAGE, 'JPEG')
+    with pytest.raises(reader.PictureError, match='truncated'):
+        reader.load_picture(save(data[: len(data) * 3 // 4]))
+    assert reader.load_picture(save(data)) is BGR
+
+
+def test_bytes_after_the_end_are_harmless(save):
+    for kind in 'JPEG', 'PNG':
+        data = encoded(RGB_IMAGE, kind)
+        whole = reader.load_picture(save(data))
+        np.testing.assert_array_equal(reader.load_picture(save(data + bytes(99))), whole)
+
+
+def chunk(name, data):
+    return struct.pack('>I', len(data)) + name + data + struct.pack('>I', zlib.crc32(name + data))
+
+
+def huge_png(width, height):
+    header = struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
+    rows = chunk(b'IDAT', zlib.compress(bytes(100_000)))
+    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + rows + chunk(b'IEND', b'')
+
+
+def huge_jpeg():
+    data = bytearray(encoded(RGB_IMAGE, 'JPEG'))
+    at = data.find(b'\xff\xc0')
+    data[at + 5 : at + 9] = struct.pack('>HH', 50_000, 50_000)
+    return bytes(data)
+
+
+@pytest.mark.parametrize('data', [huge_png(50_000, 50_000), huge_jpeg()], ids=['PNG', 'JPEG'])
+def test_a_picture_that_claims_to_be_huge_is_refused_at_once(save, data):
+    start = time.process_time()
+    with pytest.raises(reader.PictureError, match='2500000000 pixels'):
+        reader.load_picture(save(data))
+    assert time.process_time() - start < 2
+
+
+def test_a_png_chunk_that_claims_gigabytes_is_refused_at_once(save):
+    data = encoded(RGB_IMAGE, 'PNG')
+    at = data.find(b'IDAT') - 4
+    start = time.process_time()
+    with pytest.raises(reader.PictureError, match='damaged or truncated PNG'):
+        reader.load_picture(save(data[:at] + b'\xfa\0\0\0' + data[at + 4 :]))
+    assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize(
+    ('data', 'says'),
+    [
+        (b'', 'the file is empty'),
+        (b'<html>404</html>', 'no kind of picture'),
+        (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n', 'no kind of picture'),
+        (encoded(Image.fromarray(np.ones((9, 9), np.float32)), 'TIFF'), '32-bit pixels'),
+    ],
+)
+def test_what_is_no_picture_is_an_error(save, data, says):
+    with pytest.raises(reader.PictureError, match=says):
+        reader.load_picture(save(data))
+
+
+def test_paths_that_cannot_be_read_are_errors(tmp_path):
+    os.mkfifo(tmp_path / 'pipe')
+    for path, says in [
+        (tmp_path / 'none.jpg', 'none.jpg: No such file'),
+        (tmp_path, 'not a regular file'),
+        (tmp_path / 'pipe', 'not a regular file'),  # opening it would wait for a writer
+        ('/dev/zero', 'not a regular file'),
+        ('a\0b', 'null'),
+        ('x' * 5000, 'name too long'),
+    ]:
+        with pytest.raises(reader.PictureError, match=f'(?i){says}'):
+            reader.load_picture(path)
+
+
+def noise(height, width, seed=0):
+    random = np.random.default_rng(seed)
+    return random.integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ('height', 'width', 'new_size'),
+    [
+        (300, 400, (341, 256)),
+        (400, 300, (256, 341)),
+        (375, 500, (341, 256)),
+        (100, 100, (256, 256)),
+        (256, 300, (300, 256)),
+        (1000, 513, (256, 499)),
+        (2, 601, (76928, 256)),
+    ],
+)
+def test_short_side_resize_and_centre_crop_to_the_pixel(height, width, new_size):
+    picture = noise(height, width)
+    resized = reader.resize(picture, 'short')
+    expected = cv2.resize(picture, new_size, interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_array_equal(resized, expected)
+    top, left = (new_size[1] - 227) // 2, (new_size[0] - 227) // 2
+    crop = expected[top : top + 227, left : left + 227]
+    np.testing.assert_array_equal(reader.centre_crop(resized), crop)
+
+
+def test_warp_and_none():
+    picture = noise(230, 300)
+    expected = cv2.resize(picture, (256, 256), interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_array_equal(reader.resize(picture, 'warp'), expected)
+    assert reader.resize(picture, 'none') is picture
+    with pytest.raises(reader.PictureError, match='300x226 pixels; without resizing'):
+        reader.resize(picture[:226], 'none')
+
+
+def test_a_picture_too_long_and_thin_is_refused():
+    with pytest.raises(reader.PictureError, match='1x10000 pixels are too long and thin'):
+        reader.resize(noise(10_000, 1), 'short')
+
+
+def test_five_crops_are_the_corners_and_the_centre():
+    picture = noise(256, 301)
+    starts = [(0, 0), (0, 74), (29, 0), (29, 74), (14, 37)]
+    for which, (top, left) in enumerate(starts):
+        expected = picture[top : top + 227, left : left + 227]
+        np.testing.assert_array_equal(reader.five_crop(picture, which), expected)
+
+
+def test_preprocess_names_the_file_that_is_too_small(save):
+    path = save(LOSSLESS['RGB PNG'][0])
+    assert reader.preprocess(path, 'short').shape == (227, 227, 3)
+    with pytest.raises(reader.PictureError, match=f'^{path}: 90x60 pixels'):
+        reader.preprocess(path, 'none')
+
+
+def test_subtract_mean():
+    batch = np.stack([noise(227, 227, 1), noise(227, 227, 2)])
+    images = reader.subtract_mean(batch)
+    assert images.dtype == np.float32
+    assert images.flags.c_contiguous
+    expected = batch.astype(np.float32).transpose(0, 3, 1, 2) - np.float32(
+        [[[104]], [[117]], [[123]]]
+    )
+    np.testing.assert_array_equal(images, expected)
+
+
+COUNT = 11
+
+
+@pytest.fixture(scope='module')
+def pictures(tmp_path_factory):
+    """A list of 11 pictures with labels 0 to 10."""
+    folder = tmp_path_factory.mktemp('pictures')
+    for i in range(COUNT):
+        cv2.imwrite(str(folder / f'{i}.png'), noise(40, 50, i))
+    (folder / 'list.txt').write_text(''.join(f'{i}.png {i}\n' for i in range(COUNT)))
+    return read_list(folder / 'list.txt')
+
+
+def assert_same(batches, expected):
+    batches, expected = list(batches), list(expected)
+    assert len(batches) == len(expected)
+    for batch, other in zip(batches, expected):
+        for array, wanted in zip(batch, other):
+            assert array.dtype == wanted.dtype
+            np.testing.assert_array_equal(array, wanted)
+
+
+def train_batches(pictures, batch_size=2, epoch=0, seed=5, **options):
+    return list(reader.train_loader(pictures, 'short', True, seed, epoch, batch_size, **options))
+
+
+def test_batches_do_not_depend_on_the_number_of_workers(pictures):
+    training = train_batches(pictures)
+    evaluation = list(reader.eval_loader(pictures, 'warp', 4))
+    for num_workers in 1, 3:
+        assert_same(train_batches(pictures, num_workers=num_workers), training)
+        assert_same(reader.eval_loader(pictures, 'warp', 4, num_workers=num_workers), evaluation)
+
+
+def test_training_batches_are_crops_of_their_pictures(pictures):
+    seen = set()
+    for epoch in range(4):
+        for images, labels in train_batches(pictures, epoch=epoch):
+            assert (images.dtype, labels.dtype) == (np.uint8, np.int64)
+            for image, label in zip(images, labels):
+                resized = reader.resize(reader.load_picture(pictures.path(label)), 'short')
+                crops = [reader.five_crop(resized, which) for which in range(5)]
+                crops += [crop[:, ::-1] for crop in crops]
+                seen.add([np.array_equal(image, crop) for crop in crops].index(True))
+    assert seen == set(range(10))
+
+
+def test_without_mirror_there_are_five_crops_and_each_epoch_has_its_own():
+    indices, crops = reader.epoch_order(1000, 1000, False, seed=1, epoch=0)
+    assert sorted(indices) == list(range(1000))
+    assert set(crops) == set(range(5))
+    for seed, epoch in (1, 1), (2, 0):
+        others, other_crops = reader.epoch_order(1000, 1000, False, seed, epoch)
+        assert (others != indices).any()
+        assert (other_crops != crops).any()
+
+
+def test_an_epoch_is_filled_up_to_whole_iterations(pictures):
+    assert reader.iterations_per_epoch(COUNT, 2, world=2, iter_size=2) == 2
+    labels = np.concatenate([labels for _, labels in train_batches(pictures, 4)])
+    assert len(labels) == 12
+    assert sorted(labels[:COUNT]) == list(range(COUNT))
+    assert labels[COUNT] == labels[0]
+    assert [len(labels) for _, labels in train_batches(pictures, 32)] == [32]
+
+
+def test_two_ranks_see_together_what_one_of_twice_the_batch_sees(pictures):
+    whole = train_batches(pictures, 4, iter_size=2)
+    ranks = [train_batches(pictures, 2, rank=r, world=2, iter_size=2) for r in range(2)]
+    both = [[np.concatenate(pair) for pair in zip(*halves)] for halves in zip(*ranks)]
+    assert_same(both, whole)
+
+
+def test_start_continues_an_epoch_where_it_was_left(pictures):
+    whole = train_batches(pictures, 2, iter_size=2)
+    assert_same(train_batches(pictures, 2, iter_size=2, start=2), whole[4:])
+    assert train_batches(pictures, 2, iter_size=2, start=3, num_workers=1) == []
+
+
+@pytest.mark.parametrize('world', [1, 3, 13])
+def test_evaluation_takes_every_picture_once(pictures, world):
+    seen = []
+    for rank in range(world):
+        for indices, images, labels in reader.eval_loader(pictures, 'short', 3, rank, world):
+            seen.extend(indices)
+            np.testing.assert_array_equal(indices, labels)
+            expected = reader.preprocess(pictures.path(indices[0]), 'short')
+            np.testing.assert_array_equal(images[0], expected)
+    assert sorted(seen) == list(range(COUNT))
+
+
+def brightness(indices, images, labels):
+    return indices, images.mean(axis=(1, 2, 3))
+
+
+def test_work_is_done_where_the_pictures_are_read(pictures):
+    here = list(reader.eval_loader(pictures, 'short', 4, work=brightness))
+    assert_same(reader.eval_loader(pictures, 'short', 4, num_workers=2, work=brightness), here)
+    assert here[0][1].shape == (4,)
+
+
+@pytest.mark.parametrize('num_workers', [0, 2])
+@pytest.mark.parametrize('name', ['gone.png', 'broken.jpg'])
+def test_a_bad_picture_names_its_list_line(pictures, num_workers, name):
+    folder = Path(pictures.data_dir)
+    (folder / 'broken.jpg').write_bytes(encoded(RGB_IMAGE, 'JPEG')[:700])
+    text = (folder / 'list.txt').read_text().replace('7.png', name)
+    (folder / 'bad.txt').write_text(text)
+    bad = read_list(folder / 'bad.txt')
+    with pytest.raises(reader.PictureError) as error:
+        list(reader.eval_loader(bad, 'short', 2, num_workers=num_workers))
+    assert str(error.value).startswith(f'{folder}/bad.txt, line 8: {folder}/{name}: ')
+    assert len(str(error.value).splitlines()) == 1
+
+
+def children(parent=None):
+    pids = (int(entry) for entry in os.listdir('/proc') if entry.isdigit())
+    return {pid for pid in pids if parent_of(pid) == (parent or os.getpid())}
+
+
+def parent_of(pid):
+    try:
+        return int(Path(f'/proc/{pid}/stat').read_text().rsplit(')', 1)[1].split()[1])
+    except OSError:
+        return None
+
+
+def test_a_killed_worker_ends_the_run_with_a_clear_error(pictures):
+    before = children()
+    batches = reader.train_loader(pictures, 'short', False, 0, 0, 1, num_workers=2, iter_size=50)
+    next(batches)
+    handler = signal.getsignal(signal.SIGCHLD)
+    os.kill(min(children() - before), signal.SIGKILL)
+    start = time.monotonic()
+    with pytest.raises(workers.WorkerError, match='has died'):
+        list(batches)
+    assert time.monotonic() - start < 20
+    assert signal.getsignal(signal.SIGCHLD) is handler
+    assert children() <= before
+
+
+def test_leaving_a_loader_early_ends_its_workers(pictures):
+    before = children()
+    for _ in reader.eval_loader(pictures, 'short', 1, num_workers=2):
+        break
+    assert children() <= before
+
+
+ORPHANS = """
+import sys, time
+import reader
+from pictures.lists import read_list
+batches = reader.eval_loader(read_list(sys.argv[1]), 'short', 1, num_workers=2)
+next(batches)
+print('reading', flush=True)
+time.sleep(60)
+"""
+
+
+def test_workers_do_not_outlive_a_killed_parent(pictures):
+    command = [sys.executable, '-c', ORPHANS, pictures.source]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
+        parent.stdout.readline()
+        pids = children(parent.pid)
+        parent.kill()
+    assert len(pids) == 2
+    end = time.monotonic() + 20
+    while any(alive(pid) for pid in pids) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not any(alive(pid) for pid in pids)
+    left = os.listdir('/dev/shm') if os.path.isdir('/dev/shm') else []
+    assert not [name for pid in pids for name in left if name.startswith(f'paddle_{pid}_')]
+
+
+def alive(pid):
+    try:
+        return Path(f'/proc/{pid}/stat').read_text().rsplit(')', 1)[1].split()[0] != 'Z'
+    except OSError:
+        return False
+
+
+def test_many_loaders_one_after_another_do_not_hang(pictures):
+    """Workers that fork while a thread of the last loader holds a lock of Paddle would hang."""
+    for epoch in range(12):
+        assert len(train_batches(pictures, epoch=epoch, num_workers=2)) == 6
+
+
+def test_pictures_need_no_paddle():
+    code = 'import reader, sys; sys.exit("paddle" in sys.modules)'
+    assert subprocess.run([sys.executable, '-c', code], cwd=ROOT).returncode == 0

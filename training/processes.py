@@ -1,0 +1,202 @@
+"""Several processes that train one network, and how they start, agree, stop and fail together.
+
+`--trainer N` starts N of them here; `python -m paddle.distributed.launch` starts them on one or
+more machines and sets PADDLE_TRAINERS_NUM. Paddle's gloo connects CPUs, its NCCL GPUs.
+"""
+
+import contextlib
+import io
+import logging
+import multiprocessing
+import os
+import signal
+import time
+import traceback
+import warnings
+from multiprocessing.connection import wait
+
+import numpy as np
+import paddle
+import paddle.distributed as dist
+
+from common.console import UserError, explain
+
+GRACE_SECONDS = 3  # between asking a process to end and ending it
+
+
+class ProcessError(UserError):
+    """A process of the group was lost."""
+
+
+class StopRequest:
+    """Remembers Ctrl-C and SIGTERM, so that the loop can save before it ends.
+
+    The second signal interrupts at once; the checkpoints that are on the disk stay good. A trainer
+    whose parent has died stops, too.
+    """
+
+    def __init__(self):
+        self.signal = None
+        self.parent = multiprocessing.parent_process()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as _trainer and nohup set it
+                signal.signal(number, self._remember)
+
+    def _remember(self, number, _frame):
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = number
+
+    def __bool__(self):
+        orphaned = self.parent is not None and not self.parent.is_alive()
+        return self.signal is not None or orphaned
+
+
+def launched():
+    """Whether paddle.distributed.launch started this process as one of several."""
+    return int(os.environ.get('PADDLE_TRAINERS_NUM', '1')) > 1
+
+
+def first():
+    """Whether this process is the only one yet, or rank 0 of those that were launched."""
+    return os.environ.get('PADDLE_TRAINER_ID', '0') == '0'
+
+
+def join_group():
+    """Meet the other processes; returns (rank, world)."""
+    if launched():  # the processes of --trainer, too, find PADDLE_TRAINERS_NUM set
+        with contextlib.redirect_stderr(io.StringIO()):  # it lists its own flags there
+            dist.init_parallel_env()
+    return dist.get_rank(), dist.get_world_size()
+
+
+def mean_over_group(vector):
+    """The mean of every process's float32 Tensor `vector`, the same bits in each."""
+    if dist.get_world_size() > 1:
+        with _connection():
+            dist.all_reduce(vector)
+        vector = vector / dist.get_world_size()
+    return vector
+
+
+def broadcast_arrays(arrays):
+    """{name: float32 array} of rank 0, in every process."""
+    if dist.get_world_size() == 1:
+        return arrays
+    received = {}
+    for name, value in arrays.items():
+        tensor = paddle.to_tensor(value)
+        with _connection():
+            dist.broadcast(tensor, 0)
+        received[name] = tensor.numpy()
+    return received
+
+
+def broadcast_text(text):
+    """The string of rank 0, in every process."""
+    if dist.get_world_size() == 1:
+        return text
+    content = np.frombuffer(text.encode(), np.uint8).astype(np.int32)
+    count = paddle.to_tensor([len(content)])
+    with _connection():
+        dist.broadcast(count, 0)
+        mine = content if dist.get_rank() == 0 else np.zeros(count.item(), np.int32)
+        tensor = paddle.to_tensor(mine)
+        dist.broadcast(tensor, 0)
+    return tensor.numpy().astype(np.uint8).tobytes().decode()
+
+
+@contextlib.contextmanager
+def _connection():
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]  # gloo's: connection reset by peer, say
+        raise ProcessError(
+            f'lost the connection to another training process ({reason}); --resume continues'
+        ) from None
+
+
+def run_trainers(function, arguments, count, on_cpu):
+    """Run `function(arguments)` in `count` processes; returns the exit status of the group.
+
+    Ctrl-C and SIGTERM are passed on once. When a process fails, the others are ended within
+    GRACE_SECONDS and ProcessError says why.
+    """
+    messages = multiprocessing.get_context('spawn').SimpleQueue()
+    backend = 'gloo' if on_cpu else 'nccl'
+    with warnings.catch_warnings():  # that gloo means CPU is what was asked for
+        warnings.simplefilter('ignore')
+        logging.disable(logging.INFO)
+        context = dist.spawn(
+            _trainer, (function, arguments, messages), nprocs=count, join=False, backend=backend
+        )
+        logging.disable(logging.NOTSET)
+    return _watch(context.processes, messages)
+
+
+def _trainer(function, arguments, messages):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C comes through the parent
+    paddle.disable_signal_handler()  # it would write C++ traces where SIGTERM ends a process
+    try:
+        status = function(arguments)
+    except (UserError, OSError) as error:
+        messages.put(explain(error))
+        status = 1
+    except Exception:
+        traceback.print_exc()  # Paddle's spawn would swallow it
+        status = 1
+    raise SystemExit(status)
+
+
+def _watch(processes, messages):
+    received = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda signum, _: received.append(signum))
+    passed_on = 0
+    while running := [process for process in processes if process.is_alive()]:
+        wait([process.sentinel for process in running], timeout=0.2)
+        for _ in received[passed_on:]:
+            _signal_all(running, signal.SIGTERM)
+        passed_on = len(received)
+        failed = [rank for rank, process in enumerate(processes) if process.exitcode not in _FINE]
+        if failed:
+            reason = _reason(processes, failed, messages)
+            _end(processes)
+            if received and any(processes[rank].exitcode == -signal.SIGTERM for rank in failed):
+                # the signal came while they were meeting: before there was anything to save
+                print('stopped before the first iteration of this start; nothing is lost')
+                break
+            raise ProcessError(reason)
+    return 128 + received[0] if received else max(process.exitcode for process in processes)
+
+
+# What a trainer exits with when all is well, or while it runs, or when it was asked to stop.
+_FINE = (0, None, 128 + signal.SIGINT, 128 + signal.SIGTERM)
+
+
+def _reason(processes, failed, messages):
+    codes = {rank: processes[rank].exitcode for rank in failed}
+    for rank, code in codes.items():
+        if code < 0:  # the others then complain of a lost connection, which is no news
+            name = signal.Signals(-code).name
+            return f'training process {rank} was killed ({name}); --resume continues the run'
+    if not messages.empty():
+        return messages.get()
+    return f'training process {failed[0]} failed with exit status {codes[failed[0]]}'
+
+
+def _signal_all(processes, number):
+    for process in processes:
+        if process.is_alive():
+            os.kill(process.pid, number)
+
+
+def _end(processes):
+    _signal_all(processes, signal.SIGTERM)
+    deadline = time.monotonic() + GRACE_SECONDS
+    while any(process.is_alive() for process in processes) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    _signal_all(processes, signal.SIGKILL)
+    for process in processes:
+        process.join()
