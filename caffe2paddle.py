@@ -13,10 +13,10 @@ from pathlib import Path
 from caffe_format import caffemodel
 from caffe_format.layers import net_label, show_shape
 from common.console import UserError, one_line_errors, printable
-from common.files import atomic_write
+from common.files import DATA, atomic_write
 from models import parameters
+from network.preprocessing import RESIZES
 
-DATA = Path(__file__).resolve().parent / 'data'
 SYNSET = re.compile(r'n\d{8}\s+')
 
 
@@ -61,7 +61,7 @@ def parse_arguments(arguments=None):
     recorded = parser.add_argument_group('what config.json records')
     recorded.add_argument(
         '--resize',
-        choices=parameters.RESIZES,
+        choices=RESIZES,
         default='short',
         help='how pictures are brought to size before the 227x227 crop: short side to 256, '
         'warp to 256x256, or none (default: short)',
@@ -134,22 +134,18 @@ def list_layers(path):
 
 def convert(path, output, resize='short', class_names=None):
     """Write the parameter directory `output` with what the caffemodel `path` holds."""
-    net = caffemodel.read_net(path)
-    config = parameters.make_config(
-        net.version,
-        net.bypass,
-        net.class_num,
-        net.conv10_pad,
-        resize,
-        _names_for(net.class_num, class_names),
-        source={'file': Path(path).name, 'sha256': parameters.sha256_of(path)},
-    )
-    parameters.write_model(output, net.tensors, config)
-    _report(path, net.version, net.bypass, net.class_num, net.tensors)
+    tensors, config = parameters.read_caffemodel(path)
+    config['preprocessing']['resize'] = resize
+    names = _names_for(config['class_num'], class_names)
+    if names:
+        config['class_names'] = names
+    parameters.write_model(output, tensors, config)
+    _report(path, config, tensors)
     print(f'written: {output} (model.safetensors, config.json)')
 
 
-def _report(path, version, bypass, class_num, tensors):
+def _report(path, config, tensors):
+    version, bypass, class_num = config['version'], config['bypass'], config['class_num']
     count = sum(tensor.size for tensor in tensors.values())
     print(
         f'{path}: {net_label(version, bypass)}{"" if bypass else " without bypass"}, '
@@ -218,7 +214,7 @@ def to_caffe(model, output):
     caffemodel.write_caffemodel(output, tensors, version, bypass, class_num, pad)
     with atomic_write(prototxt, 'w') as file:
         file.write(caffemodel.deploy_prototxt(version, bypass, class_num, conv10_pad=pad))
-    _report(model, version, bypass, class_num, tensors)
+    _report(model, config, tensors)
     print(f'written: {output} and {prototxt}')
     print('feed it BGR float32 of 227x227 minus (104, 117, 123); the output is called prob')
     return 0
@@ -228,7 +224,7 @@ def to_v2(model, output):
     """Write `model` as a directory of PaddlePaddle v2 parameter files."""
     tensors, config = parameters.read_model(model)
     parameters.write_v2_directory(output, tensors, config)
-    _report(model, config['version'], config['bypass'], config['class_num'], tensors)
+    _report(model, config, tensors)
     print(f'written: {output} ({len(tensors)} parameter files, config.json)')
     return 0
 

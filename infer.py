@@ -20,10 +20,10 @@ from common.console import Meter, UserError, one_line_errors
 from common.device import choose_device
 from common.files import atomic_write
 from models import parameters
+from network.preprocessing import RESIZES
 from pictures import folders, lists
 from results import evaluation, report
 
-DATA = Path(__file__).parent / 'data'
 COLUMNS = ['path', 'label', *(f'{kind}{rank}' for rank in range(5) for kind in ('class', 'prob'))]
 MOST_PLOTTED = 48
 
@@ -45,7 +45,7 @@ def parse_arguments(argv=None):
     parser.add_argument('--val_list', help='list of lines `path label` to evaluate on')
     parser.add_argument('--data_dir', help="where its paths start (default: the list's folder)")
     parser.add_argument(
-        '--resize', choices=reader.RESIZES, help="default: as the model's config.json says"
+        '--resize', choices=RESIZES, help="default: as the model's config.json says"
     )
     parser.add_argument(
         '--num_workers',
@@ -74,26 +74,23 @@ def parse_arguments(argv=None):
 @one_line_errors
 def main(argv=None):
     args = parse_arguments(argv)
-    tensors, config = parameters.read_model(args.model or default_model())
+    tensors, config = parameters.read_model(args.model or parameters.default_model())
     names = evaluation.class_names(config)
-    on_cpu = choose_device(args.device)
-    resize = args.resize or config['preprocessing']['resize']
+    if args.resize:
+        config['preprocessing']['resize'] = args.resize
+    device = choose_device(args.device)
+    workers = args.num_workers if args.val_list else 0
+    evaluator = evaluation.Evaluator(tensors, config, device, workers)
     if args.val_list:
-        return evaluate_list(args, tensors, {**config, 'class_names': names}, resize, on_cpu)
-    return look_at_pictures(args, tensors, config, names, resize, on_cpu)
+        return evaluate_list(args, evaluator, {**config, 'class_names': names})
+    return look_at_pictures(args, evaluator, names)
 
 
-def default_model():
-    return 'caffe_params' if Path('caffe_params').is_dir() else DATA / 'squeezenet_v1.1.caffemodel'
-
-
-def evaluate_list(args, tensors, config, resize, on_cpu):
+def evaluate_list(args, evaluator, config):
     """Top-1, top-5 and loss of --val_list; --output, --plot and --report as asked."""
     pictures = lists.read_list(args.val_list, args.data_dir, config['class_num'])
     with Meter('evaluation', len(pictures)) as meter:
-        result = evaluation.evaluate(
-            tensors, config, pictures, resize, args.num_workers, on_cpu, meter=meter
-        )
+        result = evaluator.evaluate(pictures, meter=meter)
         rate = meter.rate()
     count, top1, top5, loss = result.sums()
     summary = {
@@ -125,23 +122,23 @@ def evaluate_list(args, tensors, config, resize, on_cpu):
     return 0
 
 
-def look_at_pictures(args, tensors, config, names, resize, on_cpu):
+def look_at_pictures(args, evaluator, names):
     """Print the likeliest classes of each picture; exit status 1 if any cannot be read."""
     rows, failed = [], 0
-    with evaluation.scorer(tensors, config, on_cpu) as score:
-        for path in find_pictures(args.pictures):
-            try:
-                crop = reader.preprocess(path, resize)
-            except reader.PictureError as error:
-                print(f'infer.py: {error}', file=sys.stderr)
-                failed += 1
-                continue
-            nothing = np.zeros(1, np.int64)
-            _, _, (classes,), (probabilities,), _ = score(nothing, crop[None], nothing)
-            rows.append((path, '', classes, probabilities))
-            print(readable(path))
-            for number, probability in zip(classes, probabilities):
-                print(f'  {probability:7.2%}  {names[number]}')
+    for path in find_pictures(args.pictures):
+        try:
+            crop = reader.preprocess(path, evaluator.preprocessing)
+        except reader.PictureError as error:
+            print(f'infer.py: {error}', file=sys.stderr)
+            failed += 1
+            continue
+        nothing = np.zeros(1, np.int64)
+        scored = evaluator.compute(nothing, crop[None], nothing)
+        _, _, (classes,), (probabilities,), _ = scored
+        rows.append((path, '', classes, probabilities))
+        print(readable(path))
+        for number, probability in zip(classes, probabilities):
+            print(f'  {probability:7.2%}  {names[number]}')
     if args.output:
         write_results(args.output, rows, names, {'images': len(rows)})
     if args.plot and rows:

@@ -6,8 +6,10 @@ Pictures are numpy arrays, uint8 [height, width, 3] in BGR order, as Caffe's wer
 """
 
 import argparse
+import math
 import sys
 from contextlib import closing
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,10 +18,6 @@ from pictures import workers
 from pictures.decoding import MAX_PIXELS, PictureError, check_picture, cv2, load_picture, named
 from pictures.folders import print_counts, write_lists
 
-RESIZES = ('short', 'warp', 'none')
-RESIZED = 256  # pixels: the short side, or both sides of a warped picture
-CROP = 227  # pixels: the network's input
-MEAN = (104, 117, 123)  # BGR; Caffe's SqueezeNet train_val.prototxt, mean_value
 CENTRE = 4  # of five_crop
 
 
@@ -28,62 +26,62 @@ CENTRE = 4  # of five_crop
 # --------------------------------------------------------------------------------------------------
 
 
-def resize(picture, how):
-    """'short': the short side to 256; 'warp': both sides to 256; 'none': as it is, if 227 or more.
+def resize(picture, preprocessing):
+    """uint8 [h, w, 3] in and out, as `preprocessing` says, bilinear as OpenCV does it.
 
-    uint8 [h, w, 3] in and out, bilinear as OpenCV does it. Raises PictureError.
+    Raises PictureError.
     """
     height, width = picture.shape[:2]
-    if how == 'none':
-        if min(height, width) < CROP:
-            raise PictureError(f'{width}x{height} pixels; without resizing {CROP}x{CROP} is least')
+    size, crop = preprocessing.resize_size, preprocessing.crop
+    if preprocessing.resize == 'none':
+        if min(height, width) < crop:
+            raise PictureError(f'{width}x{height} pixels; without resizing {crop}x{crop} is least')
         return picture
-    new_width = new_height = RESIZED
-    if how == 'short':
-        scale = RESIZED / min(height, width)
-        new_width = max(RESIZED, round(width * scale))
-        new_height = max(RESIZED, round(height * scale))
+    new_width = new_height = size
+    if preprocessing.resize == 'short':
+        scale = size / min(height, width)
+        new_width = max(size, round(width * scale))
+        new_height = max(size, round(height * scale))
         if new_width * new_height > MAX_PIXELS:  # one pixel by 10,000 would need 2 GB
             raise PictureError(f'{width}x{height} pixels are too long and thin to resize')
     return cv2.resize(picture, (new_width, new_height), interpolation=cv2.INTER_LINEAR)
 
 
-def five_crop(picture, which):
-    """A 227x227 view of a picture: 0 to 3 the corners in reading order, 4 the centre."""
-    down, right = picture.shape[0] - CROP, picture.shape[1] - CROP
+def five_crop(picture, which, size):
+    """A view of size x size pixels: 0 to 3 the corners in reading order, 4 the centre."""
+    down, right = picture.shape[0] - size, picture.shape[1] - size
     top, left = ((0, 0), (0, right), (down, 0), (down, right), (down // 2, right // 2))[which]
-    return picture[top : top + CROP, left : left + CROP]
+    return picture[top : top + size, left : left + size]
 
 
-def centre_crop(picture):
-    """The 227x227 view that evaluation takes; it starts at ((h - 227)//2, (w - 227)//2)."""
-    return five_crop(picture, CENTRE)
+def centre_crop(picture, size):
+    """The view that evaluation takes; it starts at ((h - size)//2, (w - size)//2)."""
+    return five_crop(picture, CENTRE, size)
 
 
-def preprocess(path, how):
-    """A picture file as evaluation sees it: uint8 [227, 227, 3] BGR. Raises PictureError."""
+def preprocess(path, preprocessing):
+    """A picture file as evaluation sees it: uint8 [crop, crop, 3] BGR. Raises PictureError."""
     picture = load_picture(path)
     with named(path):
-        return centre_crop(resize(picture, how))
+        return centre_crop(resize(picture, preprocessing), preprocessing.crop)
 
 
-def subtract_mean(batch):
-    """uint8 [N, 227, 227, 3] to what the network takes: float32 [N, 3, 227, 227]."""
+def network_input(batch, preprocessing):
+    """uint8 [N, h, w, 3] BGR to what the network takes: float32 [N, 3, h, w]."""
     count, height, width, channels = batch.shape
+    if preprocessing.channel_order == 'RGB':
+        batch = batch[..., ::-1]
     images = np.empty((count, channels, height, width), np.float32)
     images[...] = batch.transpose(0, 3, 1, 2)
-    images -= np.array(MEAN, np.float32).reshape(3, 1, 1)
+    images -= np.array(preprocessing.mean, np.float32).reshape(3, 1, 1)
+    if preprocessing.scale != 1:
+        images *= np.float32(preprocessing.scale)
     return images
 
 
 # --------------------------------------------------------------------------------------------------
 # Batches
 # --------------------------------------------------------------------------------------------------
-
-
-def iterations_per_epoch(n, batch_size, world=1, iter_size=1):
-    """Updates that one epoch of `n` pictures takes; the last one is filled up with repeats."""
-    return -(-n // (batch_size * world * iter_size))
 
 
 def epoch_order(n, count, mirror, seed, epoch):
@@ -97,55 +95,59 @@ def epoch_order(n, count, mirror, seed, epoch):
     return np.resize(order, count), random.integers(0, 10 if mirror else 5, count)
 
 
-def train_loader(
-    pictures,
-    resize,
-    mirror,
-    seed,
-    epoch,
-    batch_size,
-    rank=0,
-    world=1,
-    iter_size=1,
-    start=0,
-    num_workers=0,
-    work=None,
-    picture_bytes=CROP * CROP * 3,
-):
-    """An epoch's batches for one of `world` processes: (uint8 [B, 227, 227, 3], int64 [B]).
+@dataclass(frozen=True)
+class Sampling:
+    """What an epoch's batches are: `batch_size` pictures each, `iter_size` of them an update.
+
+    `rank` of `world` processes takes its part of each update. What an update sees depends on
+    `seed`, the epoch and the position in it alone, not on how many workers read it, nor on whether
+    two processes or one of twice the batch size see it.
+    """
+
+    batch_size: int
+    seed: int = 0
+    mirror: bool = False
+    rank: int = 0
+    world: int = 1
+    iter_size: int = 1
+
+    def iterations(self, n):
+        """Updates that one epoch of `n` pictures takes; the last is filled up with repeats."""
+        return -(-n // (self.batch_size * self.world * self.iter_size))
+
+    def positions(self, n, epoch, start=0):
+        """(indices, crops) of this process from iteration `start` on, see epoch_order."""
+        shape = (self.iterations(n), self.iter_size, self.world, self.batch_size)
+        order = epoch_order(n, math.prod(shape), self.mirror, self.seed, epoch)
+        return tuple(values.reshape(shape)[start:, :, self.rank].ravel() for values in order)
+
+
+def train_loader(pictures, preprocessing, sampling, epoch, start=0, num_workers=0, work=None):
+    """An epoch's batches from iteration `start` on: (uint8 [B, crop, crop, 3], int64 [B]).
 
     Or what `work(indices, crops, labels)` makes of them where they were read, of at most
-    `picture_bytes` a picture.
-
-    Each iteration, counted from `start`, is `iter_size` batches of exactly `batch_size` pictures.
-    Over all processes it takes consecutive pictures of epoch_order, so what an update sees does not
-    depend on `num_workers`, nor on whether two processes or one of twice the batch size see it.
-    Raises PictureError, which names the list's line, and workers.WorkerError.
+    `work.picture_bytes` a picture. Each iteration is `iter_size` batches of exactly `batch_size`
+    pictures. Raises PictureError, which names the list's line, and workers.WorkerError.
     """
-    iterations = iterations_per_epoch(len(pictures), batch_size, world, iter_size)
-    count = iterations * iter_size * world * batch_size
-    shape = (iterations, iter_size, world, batch_size)
-    indices, crops = (
-        order.reshape(shape)[start:, :, rank].ravel()
-        for order in epoch_order(len(pictures), count, mirror, seed, epoch)
-    )
-    batches = _Batches(pictures, resize, indices, crops, batch_size, work or _without_indices)
-    return _load(batches, num_workers, picture_bytes)
+    indices, crops = sampling.positions(len(pictures), epoch, start)
+    size, work = sampling.batch_size, work or _without_indices
+    return _load(_Batches(pictures, preprocessing, indices, crops, size, work), num_workers)
 
 
 def _without_indices(indices, images, labels):
     return images, labels
 
 
-def eval_loader(pictures, resize, batch_size, rank=0, world=1, num_workers=0, work=None):
-    """Centre crops of every `world`-th picture from `rank` on, in order; the last batch is smaller.
+def eval_loader(pictures, preprocessing, batch_size, indices=None, num_workers=0, work=None):
+    """Centre crops of all pictures, or of those at `indices`, in order; the last batch is smaller.
 
-    Yields (indices into `pictures` int64 [B], uint8 [B, 227, 227, 3], labels int64 [B]), or what
-    `work` makes of these three where they were read (less than 1 MB). Raises as train_loader does.
+    Yields (indices into `pictures` int64 [B], uint8 [B, crop, crop, 3], labels int64 [B]), or what
+    `work` makes of these three where they were read. Raises as train_loader does.
     """
-    indices = np.arange(rank, len(pictures), world)
+    indices = np.arange(len(pictures)) if indices is None else indices
     crops = np.full(len(indices), CENTRE)
-    return _load(_Batches(pictures, resize, indices, crops, batch_size, work), num_workers)
+    batches = _Batches(pictures, preprocessing, indices, crops, batch_size, work)
+    return _load(batches, num_workers)
 
 
 class _Batches:
@@ -154,13 +156,19 @@ class _Batches:
     An error travels as data, since an exception would arrive wrapped in a traceback.
     """
 
-    def __init__(self, pictures, resize, indices, crops, batch_size, work=None):
+    def __init__(self, pictures, preprocessing, indices, crops, batch_size, work=None):
         self.pictures = pictures
-        self.resize = resize
+        self.preprocessing = preprocessing
         self.indices = indices
         self.crops = crops
         self.batch_size = batch_size
         self.work = work
+
+    @property
+    def item_bytes(self):
+        """The most that the arrays of one item have."""
+        picture_bytes = getattr(self.work, 'picture_bytes', self.preprocessing.crop**2 * 3)
+        return self.batch_size * picture_bytes
 
     def __len__(self):
         return -(-len(self.indices) // self.batch_size)
@@ -173,8 +181,8 @@ class _Batches:
             return None, str(error)
 
     def _batch(self, chosen):
-        indices = self.indices[chosen]
-        images = np.empty((len(indices), CROP, CROP, 3), np.uint8)
+        indices, size = self.indices[chosen], self.preprocessing.crop
+        images = np.empty((len(indices), size, size, 3), np.uint8)
         for image, index, crop in zip(images, indices, self.crops[chosen]):
             image[...] = self._crop(index, crop)
         return indices, images, self.pictures.labels[indices].astype(np.int64)
@@ -184,16 +192,16 @@ class _Batches:
         try:
             picture = load_picture(path)
             with named(path):
-                picture = five_crop(resize(picture, self.resize), crop % 5)
+                picture = resize(picture, self.preprocessing)
+                picture = five_crop(picture, crop % 5, self.preprocessing.crop)
         except PictureError as error:
             raise PictureError(f'{self.pictures.where(index)}: {error}') from None
         return picture[:, ::-1] if crop >= 5 else picture
 
 
-def _load(batches, num_workers, picture_bytes=CROP * CROP * 3):
+def _load(batches, num_workers):
     """Yield every batch. Close it, or read it to its end, before the next."""
-    item_bytes = batches.batch_size * picture_bytes
-    with closing(workers.compute(batches, num_workers, item_bytes)) as made:
+    with closing(workers.compute(batches, num_workers, batches.item_bytes)) as made:
         for batch, error in made:
             if error:
                 raise PictureError(error)

@@ -15,8 +15,8 @@ from paddle import nn
 from network import architecture
 
 
-class ConvReLU(nn.Conv2D):
-    """Convolution, then ReLU. `filler` is Caffe's weight_filler: 'xavier', or 'gaussian' 0.01."""
+class Conv(nn.Conv2D):
+    """Convolution. `filler` is Caffe's weight_filler: 'xavier', or 'gaussian' 0.01."""
 
     def __init__(self, in_channels, out_channels, kernel, stride=1, padding=0, filler='xavier'):
         super().__init__(
@@ -29,12 +29,22 @@ class ConvReLU(nn.Conv2D):
             bias_attr=nn.initializer.Constant(0.0),
         )
 
+        self.stride, self.padding = stride, padding
+
     def forward(self, x):
         if not self.training:
-            return F.relu(super().forward(x))
+            return super().forward(x)
         # The same bits, but faster: a bias of [C, 1, 1] takes another kernel than conv2d's own.
-        x = F.conv2d(x, self.weight, None, self._stride, self._padding)
-        return F.relu_(x.add_(self.bias.reshape([-1, 1, 1])))
+        x = F.conv2d(x, self.weight, None, self.stride, self.padding)
+        return x.add_(self.bias.reshape([-1, 1, 1]).astype(x.dtype))
+
+
+class ConvReLU(Conv):
+    """Convolution, then ReLU."""
+
+    def forward(self, x):
+        x = super().forward(x)
+        return F.relu_(x) if self.training else F.relu(x)
 
 
 class MaxPool(nn.Layer):
@@ -77,13 +87,7 @@ class Fire(nn.Layer):
         self.expand1x1 = ConvReLU(s1x1, e1x1, 1)
         self.expand3x3 = ConvReLU(s1x1, e3x3, 3, padding=1)
         if bypass == 'complex':
-            self.bypass1x1 = nn.Conv2D(
-                in_channels,
-                e1x1 + e3x3,
-                1,
-                weight_attr=_weight_filler('xavier', fan_in=in_channels),
-                bias_attr=nn.initializer.Constant(0.0),
-            )
+            self.bypass1x1 = Conv(in_channels, e1x1 + e3x3, 1)
 
     def forward(self, x):
         squeezed = self.squeeze1x1(x)
@@ -100,19 +104,28 @@ class SqueezeNet(nn.Layer):
 
     `version` '1.0' (the paper's) or '1.1' (2.4x less computation); `bypass` None, 'simple' or
     'complex'; `dropout` is the probability with which a value before conv10 is dropped in training.
-    `conv10_pad` 1 surrounds conv10's input by zeros, as the original release's v1.0 does.
+    `conv10_pad` 1 surrounds conv10's input by zeros, as the original release's v1.0 does;
+    `conv10_relu` False leaves out the ReLU behind conv10, which is better for fine-tuning.
     Raises ValueError for other choices, and in forward for pictures too small (see `smallest`).
 
     >>> SqueezeNet('1.1')(paddle.zeros([1, 3, 227, 227])).shape
     [1, 1000]
     """
 
-    def __init__(self, version='1.1', bypass=None, class_num=1000, dropout=0.5, conv10_pad=0):
+    def __init__(
+        self,
+        version='1.1',
+        bypass=None,
+        class_num=1000,
+        dropout=0.5,
+        conv10_pad=0,
+        conv10_relu=True,
+    ):
         super().__init__()
         self.stages = architecture.stages(version, bypass, class_num)
         self.smallest = architecture.smallest_input(version)
         for row in self.stages:
-            self.add_sublayer(row.name, _build(row, conv10_pad))
+            self.add_sublayer(row.name, _build(row, conv10_pad, conv10_relu))
         self.dropout = nn.Dropout(dropout)  # Caffe's: scales in training, nothing in evaluation
 
     def forward(self, x):
@@ -149,14 +162,15 @@ class SqueezeNet(nn.Layer):
             )
 
 
-def _build(row, conv10_pad):
+def _build(row, conv10_pad, conv10_relu):
     if isinstance(row, architecture.MaxPool):
         return MaxPool()
     if isinstance(row, architecture.Fire):
         return Fire(row.in_channels, row.s1x1, row.e1x1, row.e3x3, row.bypass)
     shape = row.in_channels, row.out_channels, row.kernel, row.stride
     if row.name == 'conv10':
-        return ConvReLU(*shape, padding=conv10_pad, filler='gaussian')
+        kind = ConvReLU if conv10_relu else Conv
+        return kind(*shape, padding=conv10_pad, filler='gaussian')
     return ConvReLU(*shape)
 
 

@@ -15,18 +15,20 @@ import paddle
 
 import reader
 from common.console import Meter, UserError, one_line_errors
-from common.device import Precision, choose_device
+from common.device import choose_device
 from models import parameters
+from network.preprocessing import preprocessing_of
 from pictures import lists
 from results import report
-from results.evaluation import evaluate, write_report
+from results.evaluation import Evaluator, write_report
 from results.events import Events
 from training import processes
 from training.checkpoint import save_checkpoint
 from training.options import parse_options
+from training.precision import Precision, check_precision
 from training.solver import SGD, learning_rate
 from training.start import checkpoints_of, prepare, shared_start, stored_options
-from training.step import SharedDropout, frozen_features, train_step, trained_parameters
+from training.step import FrozenFeatures, SharedDropout, train_step, trained_parameters
 
 
 class TrainingError(UserError):
@@ -36,17 +38,18 @@ class TrainingError(UserError):
 class Run:
     """One training run: its network, its solver, and how far it is (`progress`, see checkpoint)."""
 
-    def __init__(self, options, start, rank, world, on_cpu, features):
+    def __init__(self, options, start, rank, world, device, features):
         self.options, self.config, self.progress = options, start.config, start.progress
-        self.rank, self.world, self.on_cpu = rank, world, on_cpu
+        self.rank, self.world, self.device = rank, world, device
         self.output = Path(options.output)
-        self.resize = start.config['preprocessing']['resize']
+        self.preprocessing = preprocessing_of(start.config)
+        self.sampling = reader.Sampling(
+            options.batch_size, options.seed, options.mirror, rank, world, options.iter_size
+        )
         class_num = start.config['class_num']
         self.train_list = lists.read_list(options.train_list, options.data_dir, class_num)
         self.val_list = lists.read_list(options.val_list, options.data_dir, class_num)
-        self.epoch_iterations = reader.iterations_per_epoch(
-            len(self.train_list), options.batch_size, world, options.iter_size
-        )
+        self.epoch_iterations = self.sampling.iterations(len(self.train_list))
         self.max_iter = options.max_iter or options.epochs * self.epoch_iterations
         batch, before = options.batch_size * world, self.progress.get('batch_of_all')
         if before not in (None, batch):
@@ -62,7 +65,7 @@ class Run:
         self.solver = SGD(trained, options.momentum, options.weight_decay, options.solver)
         self.solver.velocity = {name: paddle.to_tensor(start.velocity[name]) for name in trained}
         self.after = options.freeze if features else None  # where the readers leave off
-        self.readers_work = features.for_loader() if features else {}
+        self.features = features
         self.events = Events(self.output / 'events', options.tensorboard and rank == 0)
         self.images_per_second = None
 
@@ -106,9 +109,8 @@ class Run:
         options = self.options
         epoch, position = divmod(self.iteration, self.epoch_iterations)
         batches = reader.train_loader(
-            self.train_list, self.resize, options.mirror, options.seed, epoch, options.batch_size,
-            self.rank, self.world, options.iter_size, position, options.num_workers,
-            **self.readers_work,
+            self.train_list, self.preprocessing, self.sampling, epoch, position,
+            options.num_workers, self.features,
         )  # fmt: skip
         left = min(self.epoch_iterations - position, self.max_iter - self.iteration)
         pictures = options.batch_size * options.iter_size * self.world
@@ -133,7 +135,7 @@ class Run:
         paddle.seed((options.seed * 1_000_003 + self.iteration) % 2**31)
         chosen = [next(batches) for _ in range(options.iter_size)]
         if self.after is None:
-            chosen = [(reader.subtract_mean(crops), labels) for crops, labels in chosen]
+            chosen = [(reader.network_input(c, self.preprocessing), labels) for c, labels in chosen]
         try:
             step = train_step(
                 self.network, self.solver, chosen, rate, stop, self.precision, self.after
@@ -175,10 +177,10 @@ class Run:
     def evaluate(self):
         """{val_loss, val_top1, val_top5} of the whole val list; each picture counts once."""
         with Meter('evaluation', len(self.val_list) // self.world, self.rank == 0) as meter:
-            part = evaluate(
-                self.tensors(), self.config, self.val_list, self.resize, self.options.num_workers,
-                self.on_cpu, self.rank, self.world, meter,
-            )  # fmt: skip
+            evaluator = Evaluator(
+                self.tensors(), self.config, self.device, self.options.num_workers
+            )
+            part = evaluator.evaluate(self.val_list, self.rank, self.world, meter)
         parts = processes.mean_over_group(paddle.to_tensor(part.sums(), 'float64')).tolist()
         pictures, top1, top5, loss = parts
         return {
@@ -213,13 +215,16 @@ def better(row, other):
 
 def train(options):
     """A whole run, in each of its processes; returns the exit status."""
-    on_cpu = choose_device(options.device, options.amp)
+    device = choose_device(options.device)
+    check_precision(options.amp, device)
     rank, world = processes.join_group()
     stop = processes.StopRequest()
     start, options = shared_start(options, rank)
-    with frozen_features(start.tensors, start.config, options.freeze, on_cpu) as features:
-        run = Run(options, start, rank, world, on_cpu, features)
-        finished = run.to_the_end(stop)
+    features = None
+    if options.freeze and not device.is_gpu:
+        features = FrozenFeatures(start.tensors, start.config, options.freeze)
+    run = Run(options, start, rank, world, device, features)
+    finished = run.to_the_end(stop)
     if not finished:
         return stopped(run, stop)
     if rank == 0:
@@ -241,9 +246,8 @@ def stopped(run, stop):
 def report_best(run):
     """Evaluate best/ once more, for report/: per-class table, confusion matrix, mistakes."""
     tensors, config = parameters.read_model(run.output / 'best')
-    result = evaluate(
-        tensors, config, run.val_list, run.resize, run.options.num_workers, run.on_cpu
-    )
+    evaluator = Evaluator(tensors, config, run.device, run.options.num_workers)
+    result = evaluator.evaluate(run.val_list)
     write_report(result, run.val_list, config, run.output / 'report')
     first, best = run.progress['rows'][0], max(row['val_top1'] for row in run.progress['rows'])
     print(
@@ -258,12 +262,13 @@ def main(argv=None):
     options = parse_options(argv)
     if options.resume and processes.first():
         options = parse_options(argv, stored_options(options))
-    on_cpu = choose_device(options.device, options.amp)
+    device = choose_device(options.device)
+    check_precision(options.amp, device)
     if processes.first():
         prepare(options)
     if options.trainer == 1 or processes.launched():
         return train(options)
-    return processes.run_trainers(train, options, options.trainer, on_cpu)
+    return processes.run_trainers(train, options, options.trainer, device.backend)
 
 
 if __name__ == '__main__':

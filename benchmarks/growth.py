@@ -112,8 +112,10 @@ def megabytes(pid):
 
 def read(pictures, _, probe):
     import reader
+    from network.preprocessing import Preprocessing
 
-    batches = reader.train_loader(pictures, 'short', False, 1, 0, BATCH, num_workers=WORKERS)
+    sampling = reader.Sampling(BATCH)
+    batches = reader.train_loader(pictures, Preprocessing(), sampling, 0, num_workers=WORKERS)
     while probe.done < TAKEN:
         _, labels = next(batches)
         probe.count(len(labels))
@@ -121,13 +123,13 @@ def read(pictures, _, probe):
 
 
 def evaluate(pictures, model, probe):
+    from common.device import CPU
     from models import parameters
     from results import evaluation
 
     every = max(1, len(pictures) // TAKEN)
-    part = evaluation.evaluate(
-        *parameters.read_model(model), pictures, 'short', WORKERS, True, 0, every, probe
-    )
+    evaluator = evaluation.Evaluator(*parameters.read_model(model), CPU, WORKERS)
+    part = evaluator.evaluate(pictures, 0, every, probe)
     assert abs(len(part.labels) - TAKEN) <= TAKEN // 4, len(part.labels)
 
 

@@ -85,9 +85,12 @@ def child(who, workers, few, pictures):
 
 def read_ours(pictures, workers):
     import reader
+    from network.preprocessing import Preprocessing
 
-    for _, crops, _ in reader.eval_loader(pictures, 'short', BATCH, num_workers=workers):
-        yield reader.subtract_mean(crops)
+    SHORT = Preprocessing()
+
+    for _, crops, _ in reader.eval_loader(pictures, SHORT, BATCH, num_workers=workers):
+        yield reader.network_input(crops, SHORT)
 
 
 def read_torch(pictures, workers):

@@ -12,6 +12,8 @@ import time
 import timing
 from timing import ROOT, ratio, run, spread
 
+from network.preprocessing import Preprocessing
+
 BATCH = 16
 CHECKED = 4  # updates without dropout, whose losses are compared
 TIMED = 8  # updates of a round
@@ -109,7 +111,7 @@ def one_batch(few):
     import reader
     from pictures import lists
 
-    _, crops, labels = next(reader.eval_loader(lists.read_list(few), 'short', BATCH))
+    _, crops, labels = next(reader.eval_loader(lists.read_list(few), Preprocessing(), BATCH))
     return crops, labels
 
 
@@ -136,7 +138,7 @@ def ours(model, few):
 
     network, update = our_trainer(*parameters.read_model(model))
     crops, labels = one_batch(few)
-    batch = reader.subtract_mean(crops), labels
+    batch = reader.network_input(crops, Preprocessing()), labels
     losses = [update(batch) for _ in range(CHECKED)]
     from training.step import SharedDropout
 
@@ -151,26 +153,23 @@ def frozen(model, few, classes):
 
     tensors, config = first_classes(*parameters.read_model(model), int(classes))
     network, update = our_trainer(tensors, config, 'fire9')
-    from models.inference import Predictor, exported
-    from training.step import SharedDropout, frozen_features
+    from models.inference import Predictor, build_program
+    from training.step import FrozenFeatures, SharedDropout
 
     crops, labels = one_batch(few)
-    with (
-        exported(tensors, config) as prefix,
-        frozen_features(tensors, config, 'fire9', on_cpu=True) as features,
-    ):
-        predictor = Predictor(prefix)
-        works = {
-            'rate': lambda: update(features(None, crops, labels)),
-            'inference': lambda: predictor(reader.subtract_mean(crops)),
-        }
-        loss, logits = works['rate'](), works['inference']()
-        exponents = [[math.exp(value - max(row)) for value in row] for row in logits.tolist()]
-        chosen = [row[label] / sum(row) for row, label in zip(exponents, labels)]
-        expected = -sum(map(math.log, chosen)) / len(chosen)
-        assert abs(loss - expected) < TOLERANCE, f'frozen features: loss {loss}, not {expected}'
-        network.dropout = SharedDropout(DROPOUT)
-        return {name: rate_of(work, 4 * TIMED) for name, work in works.items()}
+    predictor = Predictor(build_program(tensors, config))
+    features = FrozenFeatures(tensors, config, 'fire9')
+    works = {
+        'rate': lambda: update(features(None, crops, labels)),
+        'inference': lambda: predictor(reader.network_input(crops, Preprocessing())),
+    }
+    loss, logits = works['rate'](), works['inference']()
+    exponents = [[math.exp(value - max(row)) for value in row] for row in logits.tolist()]
+    chosen = [row[label] / sum(row) for row, label in zip(exponents, labels)]
+    expected = -sum(map(math.log, chosen)) / len(chosen)
+    assert abs(loss - expected) < TOLERANCE, f'frozen features: loss {loss}, not {expected}'
+    network.dropout = SharedDropout(DROPOUT)
+    return {name: rate_of(work, 4 * TIMED) for name, work in works.items()}
 
 
 def first_classes(tensors, config, count):
@@ -188,7 +187,7 @@ def torch_(model, few, threads, pictures=None):
     import reader
 
     crops, labels = one_batch(few)
-    batch = reader.subtract_mean(crops), labels
+    batch = reader.network_input(crops, Preprocessing()), labels
     torch.set_num_threads(int(threads))
     network = TorchSqueezeNet(f'{model}/model.safetensors').train()
     solver = torch.optim.SGD(

@@ -1,8 +1,10 @@
-"""Files that appear complete or not at all."""
+"""Files that appear complete or not at all; and where the project's own are."""
 
 import os
 from contextlib import contextmanager
 from pathlib import Path
+
+DATA = Path(__file__).resolve().parents[1] / 'data'
 
 
 @contextmanager

@@ -5,55 +5,77 @@ process, since `run` keeps Python's lock and convolutions of one thread lose not
 
 import os
 import tempfile
-from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import inference
 
+from common.console import UserError
 from models import parameters
 from network import architecture
+from network.preprocessing import preprocessing_of
 
 BATCH = 4  # pictures
 
 
-@contextmanager
-def exported(tensors, config, upto=None):
-    """A temporary file prefix for `Predictor`, of the network with these parameters.
+class Program(NamedTuple):
+    """A network as Paddle Inference takes it: the bytes of its two files."""
+
+    network: bytes
+    parameters: bytes
+
+
+def build_program(tensors, config, upto=None):
+    """The Program of the network that `config` describes, with the parameters `tensors`.
 
     `upto` (a layer's name) makes a network that ends there, at features instead of logits. The
     program is built in static mode, which takes 0.05 s; paddle.jit.save takes five times that.
+    Raises UserError where the temporary folder has no room for it.
     """
-    with tempfile.TemporaryDirectory(prefix='squeezenet-') as folder:
-        prefix = str(Path(folder) / 'network')
-        dynamic = paddle.in_dynamic_mode()
-        paddle.enable_static()
-        try:
-            _save_program(tensors, config, upto, prefix)
-        finally:
-            if dynamic:
-                paddle.disable_static()
-        yield prefix
+    dynamic = paddle.in_dynamic_mode()
+    paddle.enable_static()
+    try:
+        with tempfile.TemporaryDirectory(prefix='squeezenet-') as folder:
+            prefix = Path(folder) / 'network'
+            last = _save_program(tensors, config, upto, str(prefix))
+            network = prefix.with_suffix('.json').read_bytes()
+            content = prefix.with_suffix('.pdiparams').read_bytes()
+    finally:
+        if dynamic:
+            paddle.disable_static()
+    # Paddle neither tells when the disk is full nor notices, on reading, that the end is missing.
+    if not (network.endswith(b'}') and content.endswith(last.tobytes())):
+        raise UserError(f'{tempfile.gettempdir()}: has no room for a network of 5 MB')
+    return Program(network, content)
 
 
 def _save_program(tensors, config, upto, prefix):
+    """Returns the array that ends the parameters' file: they are sorted by Paddle's names."""
     program, start_up = paddle.static.Program(), paddle.static.Program()
     scope, cpu = paddle.base.core.Scope(), paddle.CPUPlace()
+    size = preprocessing_of(config).crop
     with (
         paddle.static.program_guard(program, start_up),
         paddle.static.scope_guard(scope),
         paddle.utils.unique_name.guard(),
     ):
-        images = paddle.static.data('images', [None, 3, 227, 227], 'float32')
+        images = paddle.static.data('images', [None, 3, size, size], 'float32')
         network = parameters.empty_network(config)
         network.eval()
         output = _forward(network, images, upto)
+        arrays = {}
+        layers = [row.name for row in network.stages]
+        layers = layers[: layers.index(upto or 'conv10') + 1]
         for name, parameter in network.named_parameters():  # start_up, which would, never runs
-            scope.var(parameter.name).get_tensor().set(tensors[name], cpu)
+            if name.split('.')[0] in layers:
+                scope.var(parameter.name).get_tensor().set(tensors[name], cpu)
+                arrays[parameter.name] = tensors[name]
         executor = paddle.static.Executor(cpu)
         paddle.static.save_inference_model(prefix, [images], [output], executor, program=program)
+    return arrays[max(arrays)]
 
 
 def _forward(network, images, upto):
@@ -91,14 +113,14 @@ def _squeeze(layer, parts):
 
 
 class Predictor:
-    """float32 pictures [N, 3, 227, 227] -> float32 logits [N, class_num], or features.
+    """float32 pictures [N, 3, crop, crop] -> float32 logits [N, class_num], or features.
 
-    `prefix` is what `exported` gave. Each process makes its own on its first call: what one process
-    loaded, its forked children could not use.
+    Each process makes its own on its first call: what one process loaded, its forked children could
+    not use.
     """
 
-    def __init__(self, prefix, threads=1):
-        self.prefix, self.threads, self.process = prefix, threads, None
+    def __init__(self, program, threads=1):
+        self.program, self.threads, self.process = program, threads, None
 
     def __call__(self, images):
         if self.process != os.getpid():
@@ -107,13 +129,20 @@ class Predictor:
         self._predictor.run()
         return self._output.copy_to_cpu()
 
+    def __getstate__(self):
+        return {'program': self.program, 'threads': self.threads, 'process': None}
+
     def _load(self):
-        config = inference.Config(f'{self.prefix}.json', f'{self.prefix}.pdiparams')
-        config.disable_gpu()
-        config.disable_glog_info()
-        config.enable_mkldnn()
-        config.set_cpu_math_library_num_threads(self.threads)
-        self._predictor = inference.create_predictor(config)
+        with tempfile.TemporaryDirectory(prefix='squeezenet-') as folder:
+            files = Path(folder) / 'network.json', Path(folder) / 'network.pdiparams'
+            for file, content in zip(files, self.program):
+                file.write_bytes(content)
+            config = inference.Config(*map(str, files))
+            config.disable_gpu()
+            config.disable_glog_info()
+            config.enable_mkldnn()
+            config.set_cpu_math_library_num_threads(self.threads)
+            self._predictor = inference.create_predictor(config)
         self._input = self._predictor.get_input_handle(self._predictor.get_input_names()[0])
         self._output = self._predictor.get_output_handle(self._predictor.get_output_names()[0])
         self.process = os.getpid()

@@ -18,12 +18,10 @@ import safetensors.numpy
 
 from caffe_format import caffemodel
 from common.console import MOST_LETTERS, UserError
-from common.files import atomic_write
+from common.files import DATA, atomic_write
 from models import restricted_pickle
 from network import architecture
-
-RESIZES = ('short', 'warp', 'none')
-PREPROCESSING = {'resize_size': 256, 'crop': 227, 'mean': [104, 117, 123], 'channel_order': 'BGR'}
+from network.preprocessing import Preprocessing
 
 V2_HEADER = struct.Struct('<iIQ')  # format 0, bytes per value 4, number of values
 V2_NAME = re.compile(
@@ -31,6 +29,7 @@ V2_NAME = re.compile(
     r'[^a-z0-9]+(?:(w0|weights?)|(?:wbias|bias|w1))',
     re.IGNORECASE,
 )
+CONVERTED = Path('caffe_params')  # what caffe2paddle.py writes
 MOST_BYTES = 1 << 30  # of one file; a SqueezeNet of 100,000 classes has a fifth of that
 
 
@@ -41,22 +40,24 @@ class ModelError(UserError):
         super().__init__(text[:MOST_LETTERS])
 
 
-def make_config(
-    version, bypass, class_num, conv10_pad=0, resize='short', class_names=None, source=None
-):
-    """What config.json holds; `source` is {'file': name, 'sha256': hex} of the original weights."""
-    config = {
+def make_config(version, bypass, class_num, conv10_pad=0, **others):
+    """What config.json holds. `others`: conv10_relu, preprocessing (a Preprocessing), class_names,
+    source ({'file': name, 'sha256': hex} of the original weights)."""
+    preprocessing = others.pop('preprocessing', Preprocessing())
+    return {
         'version': version,
         'bypass': bypass,
         'class_num': class_num,
         'conv10_pad': conv10_pad,
-        'preprocessing': {'resize': resize, **PREPROCESSING},
+        'conv10_relu': True,
+        'preprocessing': preprocessing.to_json(),
+        **others,
     }
-    if class_names is not None:
-        config['class_names'] = list(class_names)
-    if source is not None:
-        config['source'] = source
-    return config
+
+
+def default_model():
+    """Path of the model that commands take without --model: caffe_params, else the bundled one."""
+    return CONVERTED if CONVERTED.is_dir() else DATA / 'squeezenet_v1.1.caffemodel'
 
 
 def read_model(path):
@@ -76,9 +77,14 @@ def read_model(path):
         return _read_safetensors(path)
     if path.suffix == '.pdparams':
         return _read_pdparams(path)
+    return read_caffemodel(path)
+
+
+def read_caffemodel(path):
+    """As read_model, of Caffe's own files, whatever their name ends in."""
     net = caffemodel.read_net(path)
-    source = {'file': path.name, 'sha256': sha256_of(path)}
-    config = make_config(net.version, net.bypass, net.class_num, net.conv10_pad, source=source)
+    config = make_config(net.version, net.bypass, net.class_num, net.conv10_pad)
+    config['source'] = {'file': Path(path).name, 'sha256': sha256_of(path)}
     return net.tensors, config
 
 
@@ -109,7 +115,12 @@ def empty_network(config, dropout=0.5):
     from squeezenet import SqueezeNet  # here, since reading files needs no Paddle
 
     return SqueezeNet(
-        config['version'], config['bypass'], config['class_num'], dropout, config['conv10_pad']
+        config['version'],
+        config['bypass'],
+        config['class_num'],
+        dropout,
+        config['conv10_pad'],
+        config['conv10_relu'],
     )
 
 
@@ -228,7 +239,7 @@ def check_config(config, where):
     if not isinstance(config, dict):
         raise ModelError(f'{where}: is not a JSON object')
     try:
-        config = {'bypass': None, 'conv10_pad': 0, **config}
+        config = {'bypass': None, 'conv10_pad': 0, 'conv10_relu': True, **config}
         architecture.check_choice(config['version'], config['bypass'], config['class_num'])
     except KeyError as error:
         raise ModelError(f'{where}: {error.args[0]} is missing') from None
@@ -237,7 +248,15 @@ def check_config(config, where):
     if config['conv10_pad'] not in (0, 1):
         raise ModelError(f'{where}: conv10_pad is {config["conv10_pad"]!r}; it must be 0 or 1')
     config['conv10_pad'] = int(config['conv10_pad'])
-    config['preprocessing'] = _checked_preprocessing(config.get('preprocessing', {}), where)
+    if not isinstance(config['conv10_relu'], bool):
+        raise ModelError(
+            f'{where}: conv10_relu is {config["conv10_relu"]!r}; it must be true or false'
+        )
+    try:
+        preprocessing = Preprocessing.from_json(config.get('preprocessing', {}))
+    except (TypeError, ValueError) as error:
+        raise ModelError(f'{where}: {error}') from None
+    config['preprocessing'] = preprocessing.to_json()
     names = config.get('class_names')
     if names is not None and not (
         isinstance(names, list)
@@ -246,18 +265,6 @@ def check_config(config, where):
     ):
         raise ModelError(f'{where}: class_names must be {config["class_num"]} strings')
     return config
-
-
-def _checked_preprocessing(found, where):
-    if not isinstance(found, dict):
-        raise ModelError(f'{where}: preprocessing is not a JSON object')
-    wanted = {'resize': found.get('resize', 'short'), **PREPROCESSING}
-    if wanted['resize'] not in RESIZES:
-        raise ModelError(f'{where}: resize is {wanted["resize"]!r}, not {", ".join(RESIZES)}')
-    for name, value in found.items():
-        if wanted.get(name) != value:
-            raise ModelError(f'{where}: preprocessing {name}: {value!r} is not supported')
-    return wanted
 
 
 def write_v2_directory(directory, tensors, config=None):

@@ -4,7 +4,6 @@ On a CPU every worker process reads its pictures and runs the network on them to
 but a few numbers travels between processes. On a GPU the workers read and this process computes.
 """
 
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,13 +11,14 @@ import numpy as np
 import paddle
 
 import reader
+from common.files import DATA
 from models import parameters
-from models.inference import BATCH, Predictor, exported
+from models.inference import BATCH, Predictor, build_program
+from network.preprocessing import preprocessing_of
 from pictures import lists
 from results import report
 
 TOP = 5
-SYNSET_WORDS = Path(__file__).resolve().parents[1] / 'data' / 'synset_words.txt'
 GPU_BATCH = 64  # pictures
 
 
@@ -48,58 +48,69 @@ def score(logits, labels):
     return classes, probabilities, -log_probabilities[np.arange(len(labels)), labels]
 
 
-def evaluate(tensors, config, pictures, resize, num_workers, on_cpu, rank=0, world=1, meter=None):
-    """The Evaluation of the PictureList `pictures`: of every `world`-th one from `rank` on.
+class Evaluator:
+    """Runs the network with `tensors` and `config` over lists of pictures, on `device`.
 
-    `num_workers` 0 does everything in this process; `meter.count(n)` is told of progress.
-    Raises PictureError, which names the list line, for a picture that cannot be read.
+    On a CPU each of `num_workers` processes reads and computes (0: this one); on a GPU they read.
     """
-    with scorer(tensors, config, on_cpu) as work:
-        if on_cpu:
-            results = reader.eval_loader(pictures, resize, BATCH, rank, world, num_workers, work)
-        else:
-            batches = reader.eval_loader(pictures, resize, GPU_BATCH, rank, world, num_workers)
-            results = (work(*batch) for batch in batches)
-        return Evaluation(*(np.concatenate(column) for column in zip(*_collect(results, meter))))
 
+    def __init__(self, tensors, config, device, num_workers=0):
+        self.preprocessing = preprocessing_of(config)
+        self.num_workers = num_workers
+        kind = _OnGPU if device.is_gpu else _OnCPU
+        self.compute = kind(tensors, config)
 
-@contextmanager
-def scorer(tensors, config, on_cpu):
-    """What computes a batch's part of Evaluation from (indices, crops, labels); see eval_loader."""
-    if on_cpu:
-        with exported(tensors, config) as prefix:
-            yield _OnCPU(Predictor(prefix))
-    else:
-        yield _OnGPU(tensors, config)
+    def batches(self, pictures, indices):
+        """Yields an Evaluation of each batch of the pictures at `indices`, in order.
 
+        Raises PictureError, which names the list line, for a picture that cannot be read.
+        """
+        size = self.compute.batch_size
+        work = None if self.compute.in_main_process else self.compute
+        made = reader.eval_loader(
+            pictures, self.preprocessing, size, indices, self.num_workers, work
+        )
+        for batch in made:
+            yield Evaluation(*(batch if work else self.compute(*batch)))
 
-def _collect(results, meter):
-    nothing = score(np.zeros((0, TOP)), np.zeros(0, np.int64))  # of a rank without pictures
-    rows = [(np.zeros(0, np.int64), np.zeros(0, np.int64), *nothing)]
-    for row in results:
-        rows.append(row)
-        if meter is not None:
-            meter.count(len(row[0]))
-    return rows[1:] or rows
+    def evaluate(self, pictures, rank=0, world=1, meter=None):
+        """The Evaluation of every `world`-th of `pictures` from `rank` on.
+
+        `meter.count(n)` is told of progress.
+        """
+        nothing = score(np.zeros((0, TOP)), np.zeros(0, np.int64))  # of a rank without pictures
+        rows = [Evaluation(np.zeros(0, np.int64), np.zeros(0, np.int64), *nothing)]
+        for row in self.batches(pictures, np.arange(rank, len(pictures), world)):
+            rows.append(row)
+            if meter is not None:
+                meter.count(len(row.indices))
+        return Evaluation(*(np.concatenate(column) for column in zip(*(rows[1:] or rows))))
 
 
 class _OnCPU:
-    def __init__(self, predictor):
-        self.predictor = predictor
+    batch_size, in_main_process = BATCH, False
+
+    def __init__(self, tensors, config):
+        self.preprocessing = preprocessing_of(config)
+        self.predictor = Predictor(build_program(tensors, config))
 
     def __call__(self, indices, crops, labels):
-        return indices, labels, *score(self.predictor(reader.subtract_mean(crops)), labels)
+        images = reader.network_input(crops, self.preprocessing)
+        return indices, labels, *score(self.predictor(images), labels)
 
 
 class _OnGPU:
+    batch_size, in_main_process = GPU_BATCH, True
+
     def __init__(self, tensors, config):
+        self.preprocessing = preprocessing_of(config)
         self.network = parameters.build_network(tensors, config)
         self.network.eval()
 
     @paddle.no_grad()
     def __call__(self, indices, crops, labels):
-        logits = self.network(paddle.to_tensor(reader.subtract_mean(crops))).numpy()
-        return indices, labels, *score(logits, labels)
+        images = paddle.to_tensor(reader.network_input(crops, self.preprocessing))
+        return indices, labels, *score(self.network(images).numpy(), labels)
 
 
 def per_class(evaluation, config):
@@ -112,7 +123,7 @@ def class_names(config):
     if config.get('class_names'):
         return config['class_names']
     if config['class_num'] == 1000:
-        return lists.read_names_file(SYNSET_WORDS)
+        return lists.read_names_file(DATA / 'synset_words.txt')
     return [str(number) for number in range(config['class_num'])]
 
 

@@ -14,6 +14,7 @@ from caffe_format.layers import build_net, trace
 from caffe_format.messages import NetParameter, kind_of, layers_of, name_of
 from common.console import UserError
 from models import parameters
+from network.preprocessing import preprocessing_of
 from pictures.decoding import cv2
 
 # Layers that OpenCV is given; data and loss layers are not needed to run a network.
@@ -52,8 +53,9 @@ def compare(model, caffemodel_path, image):
     takes. Raises VerifyError where OpenCV cannot read the file.
     """
     tensors, config = parameters.read_model(model)
-    picture = reader.preprocess(image, config['preprocessing']['resize'])
-    images = reader.subtract_mean(picture[np.newaxis])
+    preprocessing = preprocessing_of(config)
+    picture = reader.preprocess(image, preprocessing)
+    images = reader.network_input(picture[np.newaxis], preprocessing)
     theirs = opencv_blobs(caffemodel_path, images)
     ours = squeezenet.blobs(parameters.build_network(tensors, config), images)
     rows = []

@@ -12,6 +12,7 @@ from conftest import GOLDEN, ROOT
 
 import infer
 from models import parameters
+from network.preprocessing import Preprocessing
 
 OFFICIAL = ROOT / 'data' / 'squeezenet_v1.1.caffemodel'
 CAT, COFFEE = GOLDEN / 'cat_227.png', GOLDEN / 'coffee_227.png'
@@ -130,7 +131,7 @@ def test_resizing_follows_the_models_config_unless_a_flag_says_otherwise(model, 
     for recorded, flag in [('warp', None), ('short', 'warp'), ('short', None), ('none', None)]:
         output = tmp_path / f'{recorded}{flag}.csv'
         flags = ('--resize', flag) if flag else ()
-        directory = model(class_num=3, resize=recorded)
+        directory = model(class_num=3, preprocessing=Preprocessing(recorded))
         assert run('--model', directory, tmp_path / 'a.png', *flags, '--output', output) == 0
         tops[recorded, flag] = read_rows(output)[0][2]
     assert tops['warp', None] == tops['short', 'warp']

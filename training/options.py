@@ -5,10 +5,9 @@ import os
 from pathlib import Path
 
 from common.console import UserError
-from models.parameters import RESIZES
+from common.files import DATA
+from network.preprocessing import RESIZES
 from training.solver import POLICIES, SGD
-
-DATA = Path(__file__).resolve().parents[1] / 'data'
 
 RECIPES = {
     # A few hundred pictures and a network that already knows ImageNet: the defaults below.

@@ -117,14 +117,13 @@ def _connection():
         ) from None
 
 
-def run_trainers(function, arguments, count, on_cpu):
+def run_trainers(function, arguments, count, backend):
     """Run `function(arguments)` in `count` processes; returns the exit status of the group.
 
     Ctrl-C and SIGTERM are passed on once. When a process fails, the others are ended within
     GRACE_SECONDS and ProcessError says why.
     """
     messages = multiprocessing.get_context('spawn').SimpleQueue()
-    backend = 'gloo' if on_cpu else 'nccl'
     with warnings.catch_warnings():  # that gloo means CPU is what was asked for
         warnings.simplefilter('ignore')
         logging.disable(logging.INFO)

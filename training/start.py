@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 import paddle
 
-import caffe2paddle
 from common.console import UserError
 from models import parameters
 from network import architecture
@@ -18,10 +17,6 @@ from pictures import lists
 from training import processes
 from training.checkpoint import checkpoint_files, load_newest
 from training.step import check_freeze
-
-DATA = Path(__file__).resolve().parents[1] / 'data'
-WEIGHTS = DATA / 'squeezenet_v1.1.caffemodel'
-CONVERTED = Path('caffe_params')
 
 
 class StartError(UserError):
@@ -66,9 +61,7 @@ def _version(options):
     """The version of the network that the run starts from, which must be readable."""
     if options.from_scratch:
         return options.version
-    if options.model is None and not CONVERTED.exists():
-        caffe2paddle.convert(WEIGHTS, CONVERTED)
-    return parameters.read_model(options.model or CONVERTED)[1]['version']
+    return parameters.read_model(options.model or parameters.default_model())[1]['version']
 
 
 def _prepare_output(options):
@@ -175,7 +168,7 @@ def begin(options):
     if options.from_scratch:
         tensors, config = _from_fillers(options)
     else:
-        tensors, config = parameters.read_model(options.model or CONVERTED)
+        tensors, config = parameters.read_model(options.model or parameters.default_model())
     tensors, config = fit_classes(tensors, config, class_num, names, options.seed)
     if options.resize:
         config['preprocessing']['resize'] = options.resize

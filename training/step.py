@@ -1,7 +1,6 @@
 """One update as Caffe's solver makes it, and what is trained by it."""
 
 import math
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import paddle
@@ -9,10 +8,11 @@ import paddle.nn.functional as F
 
 import reader
 from common.console import UserError
-from common.device import Precision
-from models.inference import Predictor, exported
+from models.inference import Predictor, build_program
 from network import architecture
+from network.preprocessing import preprocessing_of
 from training import processes
+from training.precision import Precision
 
 
 class FreezeError(UserError):
@@ -97,15 +97,14 @@ def trained_parameters(network, freeze):
 class FrozenFeatures:
     """What the readers compute of the frozen layers: (indices, crops, labels) -> output, labels."""
 
-    def __init__(self, predictor, picture_bytes):
-        self.predictor, self.picture_bytes = predictor, picture_bytes
-
-    def for_loader(self):
-        """Arguments that make reader.train_loader yield these features in place of pictures."""
-        return {'work': self, 'picture_bytes': self.picture_bytes}
+    def __init__(self, tensors, config, freeze):
+        self.preprocessing = preprocessing_of(config)
+        self.predictor = Predictor(build_program(tensors, config, upto=freeze))
+        shapes = architecture.output_shapes(config['version'], self.preprocessing.crop)
+        self.picture_bytes = 4 * math.prod(shapes[freeze])
 
     def __call__(self, indices, crops, labels):
-        return self.predictor(reader.subtract_mean(crops)), labels
+        return self.predictor(reader.network_input(crops, self.preprocessing)), labels
 
 
 def check_freeze(freeze, version):
@@ -113,14 +112,3 @@ def check_freeze(freeze, version):
     layers = [row.name for row in architecture.stages(version)][:-1]
     if freeze and freeze not in layers:
         raise FreezeError(f'--freeze {freeze}: choose one of {", ".join(layers)}')
-
-
-@contextmanager
-def frozen_features(tensors, config, freeze, on_cpu):
-    """FrozenFeatures up to layer `freeze`, on Paddle Inference; None without, and on a GPU."""
-    if freeze and on_cpu:
-        shapes = architecture.output_shapes(config['version'], reader.CROP)
-        with exported(tensors, config, upto=freeze) as prefix:
-            yield FrozenFeatures(Predictor(prefix), 4 * math.prod(shapes[freeze]))
-    else:
-        yield None

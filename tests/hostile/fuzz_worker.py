@@ -27,6 +27,7 @@ import reader  # noqa: E402
 from caffe_format import caffemodel  # noqa: E402
 from common.console import UserError  # noqa: E402
 from models import parameters  # noqa: E402
+from network.preprocessing import Preprocessing  # noqa: E402
 from pictures import decoding, lists  # noqa: E402
 from training import checkpoint  # noqa: E402
 
@@ -97,7 +98,7 @@ def read_picture(folder):
     expect(picture.dtype == np.uint8 and channels == 3 and height and width, 'no picture')
     expect(height * width <= decoding.MAX_PIXELS, 'the picture is too large')
     for how in reader.RESIZES:
-        refused(lambda how=how: reader.centre_crop(reader.resize(picture, how)))
+        refused(lambda how=how: reader.centre_crop(reader.resize(picture, Preprocessing(how)), 227))
 
 
 READERS = {  # kind: what reads it, the error that it may end in

@@ -16,6 +16,7 @@ from common import console
 from models import parameters
 from models.parameters import ModelError, make_config, read_model, write_model, write_v2_directory
 from network import architecture
+from network.preprocessing import Preprocessing
 
 VARIANTS = [(v, b) for v in architecture.VERSIONS for b in architecture.BYPASSES]
 OFFICIAL = ROOT / 'data' / 'squeezenet_v1.1.caffemodel'
@@ -68,7 +69,15 @@ def contents(directory):
 def test_directory_comes_back_bit_for_bit(version, bypass, pad, tmp_path, seeded_tensors):
     tensors = seeded_tensors(version, bypass, 4)
     source = {'file': 'x.caffemodel', 'sha256': 'ab' * 32}
-    config = make_config(version, bypass, 4, pad, 'warp', ['a', 'é', '猫', ''], source)
+    config = make_config(
+        version,
+        bypass,
+        4,
+        pad,
+        preprocessing=Preprocessing('warp'),
+        class_names=['a', 'é', '猫', ''],
+        source=source,
+    )
     write_model(tmp_path / 'new' / 'model', tensors, config)
     found, found_config = read_model(tmp_path / 'new' / 'model')
     assert_bits(found, tensors)
@@ -85,6 +94,7 @@ def test_config_json_is_text_that_a_person_can_read(model):
         'resize_size': 256,
         'crop': 227,
         'mean': [104, 117, 123],
+        'scale': 1.0,
         'channel_order': 'BGR',
     }
 
@@ -92,7 +102,9 @@ def test_config_json_is_text_that_a_person_can_read(model):
 def test_lone_safetensors_carries_its_configuration(tmp_path, seeded_tensors):
     """Simple bypass, the padding and the resizing leave no trace in names and shapes."""
     tensors = seeded_tensors('1.0', 'simple', 3)
-    config = make_config('1.0', 'simple', 3, 1, 'warp', ['a', 'b', 'c'])
+    config = make_config(
+        '1.0', 'simple', 3, 1, preprocessing=Preprocessing('warp'), class_names=['a', 'b', 'c']
+    )
     write_model(tmp_path / 'model', tensors, config)
     (tmp_path / 'model' / 'model.safetensors').rename(tmp_path / 'lone.safetensors')
     found, found_config = read_model(tmp_path / 'lone.safetensors')
@@ -127,7 +139,7 @@ def test_pdparams_of_paddle_save_come_back_bit_for_bit(tmp_path, tensors):
 
 
 def test_config_json_beside_a_pdparams_file_is_heeded(tmp_path, tensors):
-    config = make_config('1.1', 'simple', 3, resize='none')
+    config = make_config('1.1', 'simple', 3, preprocessing=Preprocessing('none'))
     (tmp_path / 'config.json').write_text(json.dumps(config))
     paddle.save({n: paddle.to_tensor(t) for n, t in tensors.items()}, str(tmp_path / 'a.pdparams'))
     assert read_model(tmp_path / 'a.pdparams')[1] == config
@@ -191,14 +203,21 @@ def test_v2_file_names_may_be_spelt_in_many_ways(spelling, tmp_path, tensors):
 
 
 def test_config_json_in_a_v2_directory_is_heeded(tmp_path, tensors):
-    config = make_config('1.1', 'simple', 3, resize='warp')
+    config = make_config('1.1', 'simple', 3, preprocessing=Preprocessing('warp'))
     write_v2_directory(tmp_path, tensors)
     (tmp_path / 'config.json').write_text(json.dumps(config))
     assert read_model(tmp_path)[1] == config
 
 
 def test_v2_directory_with_its_config_keeps_what_the_files_cannot_tell(tmp_path, tensors):
-    config = make_config('1.1', 'simple', 3, conv10_pad=1, resize='warp', class_names=list('abc'))
+    config = make_config(
+        '1.1',
+        'simple',
+        3,
+        conv10_pad=1,
+        preprocessing=Preprocessing('warp'),
+        class_names=list('abc'),
+    )
     write_v2_directory(tmp_path, tensors, config)
     assert read_model(tmp_path)[1] == config
 
@@ -349,9 +368,10 @@ def test_config_that_is_no_json_object_is_refused(text, words, model):
         ({'preprocessing': []}, 'preprocessing is not a JSON object'),
         ({'preprocessing': {'resize': 'long'}}, "resize is 'long', not short, warp, none"),
         ({'preprocessing': {'resize': ['short']}}, "resize is ['short']"),
-        ({'preprocessing': {'mean': [103.9, 116.8, 123.7]}}, 'mean: [103.9, 116.8, 123.7] is not'),
-        ({'preprocessing': {'crop': 224}}, 'crop: 224 is not supported'),
-        ({'preprocessing': {'channel_order': 'RGB'}}, "channel_order: 'RGB' is not supported"),
+        ({'preprocessing': {'mean': [103.9, 116.8]}}, 'mean is (103.9, 116.8); it must be three'),
+        ({'preprocessing': {'crop': 257}}, 'crop is 257, larger than resize_size 256'),
+        ({'preprocessing': {'channel_order': 'GRB'}}, "channel_order is 'GRB', not BGR or RGB"),
+        ({'preprocessing': {'scale': 0}}, 'scale is 0; it must be a number other than 0'),
         ({'preprocessing': {'std': 0.2}}, 'std: 0.2 is not supported'),
         ({'class_names': ['a', 'b']}, 'class_names must be 3 strings'),
         ({'class_names': ['a', 'b', 3]}, 'class_names must be 3 strings'),

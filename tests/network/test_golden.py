@@ -1,11 +1,13 @@
 """Every blob of seven networks as real Caffe computes it, in dygraph and in Paddle Inference."""
 
+import tempfile
+
 import numpy as np
 import paddle
 import pytest
 
 from models import parameters
-from models.inference import Predictor, exported
+from models.inference import Predictor, build_program
 from network import architecture
 from squeezenet import blobs
 
@@ -61,8 +63,7 @@ def test_every_blob_is_caffes(net, model_of, images, activations, caffe):
 
 @each_net
 def test_paddle_inference_gives_caffes_logits_and_probabilities(net, model_of, images, caffe):
-    with exported(*model_of(net)) as prefix:
-        logits = Predictor(prefix)(images)
+    logits = Predictor(build_program(*model_of(net)))(images)
     assert_equal(logits[:, :, None, None], caffe(net[0], 'pool10'), 'pool10')
     prob = np.exp(logits - logits.max(axis=1, keepdims=True))
     prob /= prob.sum(axis=1, keepdims=True)
@@ -83,24 +84,23 @@ def test_paddle_inference_gives_caffes_logits_and_probabilities(net, model_of, i
     ids=lambda value: value[0] if isinstance(value, tuple) else value,
 )
 def test_network_that_ends_at_a_layer_gives_caffes_blob(net, upto, blob, model_of, images, caffe):
-    with exported(*model_of(net), upto=upto) as prefix:
-        found = Predictor(prefix)(images)
+    found = Predictor(build_program(*model_of(net), upto=upto))(images)
     assert_equal(found, caffe(net[0], blob), blob)
 
 
 def test_paddle_inference_takes_batches_of_any_size(model_of, images):
-    with exported(*model_of(OFFICIAL)) as prefix:
-        predictor = Predictor(prefix)
-        together = predictor(images)
-        single = predictor(images[1:])
-        six = predictor(np.concatenate([images] * 3))
+    predictor = Predictor(build_program(*model_of(OFFICIAL)))
+    together = predictor(images)
+    single = predictor(images[1:])
+    six = predictor(np.concatenate([images] * 3))
     np.testing.assert_allclose(single, together[1:], rtol=1e-5, atol=1e-4)
     np.testing.assert_allclose(six, np.concatenate([together] * 3), rtol=1e-5, atol=1e-4)
 
 
-def test_exporting_leaves_the_process_in_dynamic_mode_and_no_files(model_of):
-    with exported(*model_of(OFFICIAL)) as prefix:
-        folder = parameters.Path(prefix).parent
-        assert folder.is_dir()
+def test_building_and_loading_leave_dynamic_mode_and_no_files(
+    model_of, images, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+    Predictor(build_program(*model_of(OFFICIAL)))(images)
     assert paddle.in_dynamic_mode()
-    assert not folder.exists()
+    assert not list(tmp_path.iterdir())

@@ -19,9 +19,11 @@ import pytest
 from PIL import Image
 
 import reader
+from network.preprocessing import Preprocessing
 from pictures import workers
 from pictures.lists import read_list
 
+SHORT = Preprocessing()
 ROOT = Path(__file__).resolve().parents[2]
 
 # A smooth BGR picture, so that JPEG changes it little
@@ -251,26 +253,26 @@ def noise(height, width, seed=0):
 )
 def test_short_side_resize_and_centre_crop_to_the_pixel(height, width, new_size):
     picture = noise(height, width)
-    resized = reader.resize(picture, 'short')
+    resized = reader.resize(picture, SHORT)
     expected = cv2.resize(picture, new_size, interpolation=cv2.INTER_LINEAR)
     np.testing.assert_array_equal(resized, expected)
     top, left = (new_size[1] - 227) // 2, (new_size[0] - 227) // 2
     crop = expected[top : top + 227, left : left + 227]
-    np.testing.assert_array_equal(reader.centre_crop(resized), crop)
+    np.testing.assert_array_equal(reader.centre_crop(resized, 227), crop)
 
 
 def test_warp_and_none():
     picture = noise(230, 300)
     expected = cv2.resize(picture, (256, 256), interpolation=cv2.INTER_LINEAR)
-    np.testing.assert_array_equal(reader.resize(picture, 'warp'), expected)
-    assert reader.resize(picture, 'none') is picture
+    np.testing.assert_array_equal(reader.resize(picture, Preprocessing('warp')), expected)
+    assert reader.resize(picture, Preprocessing('none')) is picture
     with pytest.raises(reader.PictureError, match='300x226 pixels; without resizing'):
-        reader.resize(picture[:226], 'none')
+        reader.resize(picture[:226], Preprocessing('none'))
 
 
 def test_a_picture_too_long_and_thin_is_refused():
     with pytest.raises(reader.PictureError, match='1x10000 pixels are too long and thin'):
-        reader.resize(noise(10_000, 1), 'short')
+        reader.resize(noise(10_000, 1), SHORT)
 
 
 def test_five_crops_are_the_corners_and_the_centre():
@@ -278,19 +280,19 @@ def test_five_crops_are_the_corners_and_the_centre():
     starts = [(0, 0), (0, 74), (29, 0), (29, 74), (14, 37)]
     for which, (top, left) in enumerate(starts):
         expected = picture[top : top + 227, left : left + 227]
-        np.testing.assert_array_equal(reader.five_crop(picture, which), expected)
+        np.testing.assert_array_equal(reader.five_crop(picture, which, 227), expected)
 
 
 def test_preprocess_names_the_file_that_is_too_small(save):
     path = save(LOSSLESS['RGB PNG'][0])
-    assert reader.preprocess(path, 'short').shape == (227, 227, 3)
+    assert reader.preprocess(path, SHORT).shape == (227, 227, 3)
     with pytest.raises(reader.PictureError, match=f'^{path}: 90x60 pixels'):
-        reader.preprocess(path, 'none')
+        reader.preprocess(path, Preprocessing('none'))
 
 
 def test_subtract_mean():
     batch = np.stack([noise(227, 227, 1), noise(227, 227, 2)])
-    images = reader.subtract_mean(batch)
+    images = reader.network_input(batch, Preprocessing())
     assert images.dtype == np.float32
     assert images.flags.c_contiguous
     expected = batch.astype(np.float32).transpose(0, 3, 1, 2) - np.float32(
@@ -321,16 +323,21 @@ def assert_same(batches, expected):
             np.testing.assert_array_equal(array, wanted)
 
 
-def train_batches(pictures, batch_size=2, epoch=0, seed=5, **options):
-    return list(reader.train_loader(pictures, 'short', True, seed, epoch, batch_size, **options))
+def train_batches(pictures, batch_size=2, epoch=0, start=0, num_workers=0, **options):
+    sampling = reader.Sampling(batch_size, seed=5, mirror=True, **options)
+    return list(reader.train_loader(pictures, SHORT, sampling, epoch, start, num_workers))
 
 
 def test_batches_do_not_depend_on_the_number_of_workers(pictures):
     training = train_batches(pictures)
-    evaluation = list(reader.eval_loader(pictures, 'warp', 4))
+    warp = Preprocessing('warp')
+    evaluation = list(reader.eval_loader(pictures, warp, 4))
     for num_workers in 1, 3:
         assert_same(train_batches(pictures, num_workers=num_workers), training)
-        assert_same(reader.eval_loader(pictures, 'warp', 4, num_workers=num_workers), evaluation)
+        assert_same(
+            reader.eval_loader(pictures, Preprocessing('warp'), 4, num_workers=num_workers),
+            evaluation,
+        )
 
 
 def test_training_batches_are_crops_of_their_pictures(pictures):
@@ -339,8 +346,8 @@ def test_training_batches_are_crops_of_their_pictures(pictures):
         for images, labels in train_batches(pictures, epoch=epoch):
             assert (images.dtype, labels.dtype) == (np.uint8, np.int64)
             for image, label in zip(images, labels):
-                resized = reader.resize(reader.load_picture(pictures.path(label)), 'short')
-                crops = [reader.five_crop(resized, which) for which in range(5)]
+                resized = reader.resize(reader.load_picture(pictures.path(label)), SHORT)
+                crops = [reader.five_crop(resized, which, 227) for which in range(5)]
                 crops += [crop[:, ::-1] for crop in crops]
                 seen.add([np.array_equal(image, crop) for crop in crops].index(True))
     assert seen == set(range(10))
@@ -357,7 +364,7 @@ def test_without_mirror_there_are_five_crops_and_each_epoch_has_its_own():
 
 
 def test_an_epoch_is_filled_up_to_whole_iterations(pictures):
-    assert reader.iterations_per_epoch(COUNT, 2, world=2, iter_size=2) == 2
+    assert reader.Sampling(2, world=2, iter_size=2).iterations(COUNT) == 2
     labels = np.concatenate([labels for _, labels in train_batches(pictures, 4)])
     assert len(labels) == 12
     assert sorted(labels[:COUNT]) == list(range(COUNT))
@@ -382,10 +389,12 @@ def test_start_continues_an_epoch_where_it_was_left(pictures):
 def test_evaluation_takes_every_picture_once(pictures, world):
     seen = []
     for rank in range(world):
-        for indices, images, labels in reader.eval_loader(pictures, 'short', 3, rank, world):
+        for indices, images, labels in reader.eval_loader(
+            pictures, SHORT, 3, np.arange(rank, COUNT, world)
+        ):
             seen.extend(indices)
             np.testing.assert_array_equal(indices, labels)
-            expected = reader.preprocess(pictures.path(indices[0]), 'short')
+            expected = reader.preprocess(pictures.path(indices[0]), SHORT)
             np.testing.assert_array_equal(images[0], expected)
     assert sorted(seen) == list(range(COUNT))
 
@@ -395,8 +404,8 @@ def brightness(indices, images, labels):
 
 
 def test_work_is_done_where_the_pictures_are_read(pictures):
-    here = list(reader.eval_loader(pictures, 'short', 4, work=brightness))
-    assert_same(reader.eval_loader(pictures, 'short', 4, num_workers=2, work=brightness), here)
+    here = list(reader.eval_loader(pictures, SHORT, 4, work=brightness))
+    assert_same(reader.eval_loader(pictures, SHORT, 4, num_workers=2, work=brightness), here)
     assert here[0][1].shape == (4,)
 
 
@@ -409,7 +418,7 @@ def test_a_bad_picture_names_its_list_line(pictures, num_workers, name):
     (folder / 'bad.txt').write_text(text)
     bad = read_list(folder / 'bad.txt')
     with pytest.raises(reader.PictureError) as error:
-        list(reader.eval_loader(bad, 'short', 2, num_workers=num_workers))
+        list(reader.eval_loader(bad, SHORT, 2, num_workers=num_workers))
     assert str(error.value).startswith(f'{folder}/bad.txt, line 8: {folder}/{name}: ')
     assert len(str(error.value).splitlines()) == 1
 
@@ -428,7 +437,8 @@ def parent_of(pid):
 
 def test_a_killed_worker_ends_the_run_with_a_clear_error(pictures):
     before = children()
-    batches = reader.train_loader(pictures, 'short', False, 0, 0, 1, num_workers=2, iter_size=50)
+    sampling = reader.Sampling(1, iter_size=50)
+    batches = reader.train_loader(pictures, SHORT, sampling, 0, num_workers=2)
     next(batches)
     handler = signal.getsignal(signal.SIGCHLD)
     os.kill(min(children() - before), signal.SIGKILL)
@@ -442,7 +452,7 @@ def test_a_killed_worker_ends_the_run_with_a_clear_error(pictures):
 
 def test_leaving_a_loader_early_ends_its_workers(pictures):
     before = children()
-    for _ in reader.eval_loader(pictures, 'short', 1, num_workers=2):
+    for _ in reader.eval_loader(pictures, SHORT, 1, num_workers=2):
         break
     assert children() <= before
 
@@ -450,8 +460,9 @@ def test_leaving_a_loader_early_ends_its_workers(pictures):
 ORPHANS = """
 import sys, time
 import reader
+from network.preprocessing import Preprocessing
 from pictures.lists import read_list
-batches = reader.eval_loader(read_list(sys.argv[1]), 'short', 1, num_workers=2)
+batches = reader.eval_loader(read_list(sys.argv[1]), Preprocessing(), 1, num_workers=2)
 next(batches)
 print('reading', flush=True)
 time.sleep(60)

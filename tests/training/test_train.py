@@ -19,14 +19,16 @@ import pytest
 import safetensors.numpy
 
 import reader
+from common.device import CPU
 from models import parameters
+from network.preprocessing import Preprocessing
 from pictures import lists
 from results import evaluation
 from training.checkpoint import checkpoint_files
 from training.options import parse_options
 from training.solver import SGD
 from training.start import prepare
-from training.step import SharedDropout, frozen_features, train_step, trained_parameters
+from training.step import FrozenFeatures, SharedDropout, train_step, trained_parameters
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / 'data'
@@ -258,15 +260,13 @@ def trainer_of(parent):
 def test_evaluation_counts_every_picture_once_whatever_the_number_of_processes(folder):
     tensors, config = parameters.read_model(DATA / 'squeezenet_v1.1.caffemodel')
     pictures = lists.read_list(folder / 'val.txt', DATA)
-    whole = evaluation.evaluate(tensors, config, pictures, 'short', 0, True)
-    parts = [
-        evaluation.evaluate(tensors, config, pictures, 'short', 0, True, rank, 3)
-        for rank in range(3)
-    ]
+    evaluator = evaluation.Evaluator(tensors, config, CPU)
+    whole = evaluator.evaluate(pictures)
+    parts = [evaluator.evaluate(pictures, rank, 3) for rank in range(3)]
     indices = np.concatenate([part.indices for part in parts])
     assert sorted(indices) == list(range(len(pictures)))
     assert sum(part.sums() for part in parts) == pytest.approx(whole.sums())
-    lonely = evaluation.evaluate(tensors, config, pictures, 'short', 0, True, 20, 21)
+    lonely = evaluator.evaluate(pictures, 20, 21)
     assert lonely.sums().tolist() == [0, 0, 0, 0]
 
 
@@ -285,9 +285,9 @@ def test_freezing_trains_what_dygraph_would_train(pixels, images, official_tenso
     """The features of Paddle Inference lead to the update that a whole forward pass leads to."""
     config = parameters.make_config('1.1', None, 1000)
     labels = np.array([3, 5])
-    with frozen_features(official_tensors, config, 'fire8', on_cpu=True) as features:
-        fast_images, _ = features(None, pixels.astype(np.uint8), labels)
-        assert fast_images[0].nbytes == features.picture_bytes
+    features = FrozenFeatures(official_tensors, config, 'fire8')
+    fast_images, _ = features(None, pixels.astype(np.uint8), labels)
+    assert fast_images[0].nbytes == features.picture_bytes
     results = []
     for x, after in ((images, None), (fast_images, 'fire8')):
         network = parameters.build_network(official_tensors, config, dropout=0.0)
@@ -433,7 +433,8 @@ def test_training_from_scratch_starts_with_the_fillers(folder, tmp_path):
 
 def test_an_iteration_of_several_batches_reads_what_one_big_batch_reads(folder):
     pictures = lists.read_list(folder / 'train.txt', DATA)
-    big = next(reader.train_loader(pictures, 'short', True, 3, 0, 6))
-    small = reader.train_loader(pictures, 'short', True, 3, 0, 2, iter_size=3)
+    batches = [reader.Sampling(6, 3, mirror=True), reader.Sampling(2, 3, mirror=True, iter_size=3)]
+    big, small = (reader.train_loader(pictures, Preprocessing(), how, 0) for how in batches)
+    big = next(big)
     parts = [next(small) for _ in range(3)]
     assert np.array_equal(big[0], np.concatenate([images for images, _ in parts]))

@@ -1,0 +1,51 @@
+"""Mixed precision: Paddle's autocast, and loss scaling for float16."""
+
+from contextlib import nullcontext
+
+import paddle
+
+from common.console import UserError
+
+GROW_EVERY = 2000  # updates without overflow, after which the scale is doubled
+
+
+class Precision:
+    """`amp`: None for float32 throughout, 'bfloat16' or 'float16'.
+
+    float16 has no room for small gradients, so the loss is multiplied by `scale` (a power of two);
+    an update whose gradients overflow is left out and the scale halved. `state` is what a
+    checkpoint keeps.
+    """
+
+    def __init__(self, amp=None, state=None):
+        self.amp = amp
+        self.scale, self.good = state or ((2.0**15, 0) if amp == 'float16' else (1.0, 0))
+
+    @property
+    def state(self):
+        return [self.scale, self.good]
+
+    def autocast(self):
+        if self.amp is None:
+            return nullcontext()
+        return paddle.amp.auto_cast(level='O1', dtype=self.amp)
+
+    def accept(self, finite):
+        """Whether an update may be made; raises FloatingPointError where there is no way on."""
+        if finite:
+            self.good += 1
+            if self.amp == 'float16' and self.good % GROW_EVERY == 0:
+                self.scale *= 2
+            return True
+        if self.amp != 'float16' or self.scale <= 1:
+            raise FloatingPointError
+        self.scale, self.good = self.scale / 2, 0
+        return False
+
+
+def check_precision(amp, device):
+    """Raises UserError where `device` cannot compute in mixed precision `amp`."""
+    if amp and not device.is_gpu:
+        raise UserError(f'--amp {amp} needs a GPU; leave it out to train in float32 on the CPU')
+    if amp == 'bfloat16' and not paddle.amp.is_bfloat16_supported():
+        raise UserError('--amp bfloat16: this GPU has none; use --amp float16')
