@@ -103,7 +103,8 @@ class SqueezeNet(nn.Layer):
     """Logits [N, class_num] of float32 pictures [N, 3, H, W]: BGR, 0..255 minus the mean.
 
     `version` '1.0' (the paper's) or '1.1' (2.4x less computation); `bypass` None, 'simple' or
-    'complex'; `dropout` is the probability with which a value before conv10 is dropped in training.
+    'complex'; `dropout` is the probability with which a value before conv10 is dropped in training
+    (or a layer that does so).
     `conv10_pad` 1 surrounds conv10's input by zeros, as the original release's v1.0 does;
     `conv10_relu` False leaves out the ReLU behind conv10, which is better for fine-tuning.
     Raises ValueError for other choices, and in forward for pictures too small (see `smallest`).
@@ -126,7 +127,8 @@ class SqueezeNet(nn.Layer):
         self.smallest = architecture.smallest_input(version)
         for row in self.stages:
             self.add_sublayer(row.name, _build(row, conv10_pad, conv10_relu))
-        self.dropout = nn.Dropout(dropout)  # Caffe's: scales in training, nothing in evaluation
+        # Caffe's: scales in training, does nothing in evaluation
+        self.dropout = dropout if isinstance(dropout, nn.Layer) else nn.Dropout(dropout)
 
     def forward(self, x):
         return self.classify(self.features(x))

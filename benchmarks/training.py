@@ -126,9 +126,10 @@ def our_trainer(tensors, config, freeze=None):
     network = parameters.build_network(tensors, config, 0.0)
     trained = step.trained_parameters(network, freeze)
     solver = SGD(trained, MOMENTUM, WEIGHT_DECAY)
+    learner = step.Learner(network, after=freeze)
     return (
         network,
-        lambda batch: step.train_step(network, solver, [batch], RATE, after=freeze).loss,
+        lambda batch: step.train_step(learner, solver, [batch], RATE).loss,
     )
 
 

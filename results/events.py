@@ -7,10 +7,6 @@ tensorboardX writes them, since it is alive and needs no TensorFlow; VisualDL's 
 from common.console import UserError
 
 
-class EventsError(UserError):
-    """The library that writes event files is not installed."""
-
-
 class Events:
     """Writes each epoch's row (see report.write_log) into `folder`, where it is `wanted`."""
 
@@ -20,7 +16,7 @@ class Events:
             try:
                 from tensorboardX import SummaryWriter
             except ImportError:
-                raise EventsError('--tensorboard needs: pip install tensorboardX') from None
+                raise UserError('--tensorboard needs: pip install tensorboardX') from None
             self.writer = SummaryWriter(str(folder))
 
     def write(self, row):

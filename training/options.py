@@ -36,10 +36,6 @@ FREE_ON_RESUME = {
 }  # fmt: skip
 
 
-class OptionError(UserError):
-    """The flags do not fit together."""
-
-
 def parse_options(argv=None, resumed=None):
     """argparse.Namespace of the command line; `resumed`: options of the run that is continued."""
     parser = _parser()
@@ -54,9 +50,9 @@ def parse_options(argv=None, resumed=None):
     if options.val_list is None:
         options.val_list = str(Path(options.train_list).with_name('val.txt'))
     if options.lr_policy == 'step' and not options.step_size:
-        raise OptionError('--lr_policy step needs --step_size ITERATIONS')
+        raise UserError('--lr_policy step needs --step_size ITERATIONS')
     if options.from_scratch and options.model:
-        raise OptionError(
+        raise UserError(
             '--from_scratch starts from random weights and --model from a model; give one'
         )
     if options.num_workers is None:
@@ -64,7 +60,7 @@ def parse_options(argv=None, resumed=None):
     if options.output is None and (options.resume or options.overwrite):
         options.output = 'output'
     if options.resume and options.overwrite:
-        raise OptionError('--resume continues a run and --overwrite deletes it; give one of them')
+        raise UserError('--resume continues a run and --overwrite deletes it; give one of them')
     return options
 
 
@@ -72,7 +68,7 @@ def _refuse_changes(options, resumed):
     for name, before in resumed.items():
         now = getattr(options, name, before)
         if name not in FREE_ON_RESUME and now != before:
-            raise OptionError(
+            raise UserError(
                 f'--{name} {now} differs from {before} of the run that --resume continues; '
                 'leave it out, or start a new run with --model and --output'
             )

@@ -24,10 +24,6 @@ from common.console import UserError, explain
 GRACE_SECONDS = 3  # between asking a process to end and ending it
 
 
-class ProcessError(UserError):
-    """A process of the group was lost."""
-
-
 class StopRequest:
     """Remembers Ctrl-C and SIGTERM, so that the loop can save before it ends.
 
@@ -50,6 +46,15 @@ class StopRequest:
     def __bool__(self):
         orphaned = self.parent is not None and not self.parent.is_alive()
         return self.signal is not None or orphaned
+
+
+def check_trainers(count, device):
+    """Raises UserError where this machine has not a GPU for each of `count` processes."""
+    if device.is_gpu and not launched() and count > (gpus := paddle.device.cuda.device_count()):
+        raise UserError(
+            f'--trainer {count}: this machine shows {gpus} GPU{"s" * (gpus > 1)}, and each process '
+            f'needs one of its own; use --trainer {gpus}, or --device cpu'
+        )
 
 
 def launched():
@@ -112,7 +117,7 @@ def _connection():
         yield
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]  # gloo's: connection reset by peer, say
-        raise ProcessError(
+        raise UserError(
             f'lost the connection to another training process ({reason}); --resume continues'
         ) from None
 
@@ -121,7 +126,7 @@ def run_trainers(function, arguments, count, backend):
     """Run `function(arguments)` in `count` processes; returns the exit status of the group.
 
     Ctrl-C and SIGTERM are passed on once. When a process fails, the others are ended within
-    GRACE_SECONDS and ProcessError says why.
+    GRACE_SECONDS and UserError says why.
     """
     messages = multiprocessing.get_context('spawn').SimpleQueue()
     with warnings.catch_warnings():  # that gloo means CPU is what was asked for
@@ -166,7 +171,7 @@ def _watch(processes, messages):
                 # the signal came while they were meeting: before there was anything to save
                 print('stopped before the first iteration of this start; nothing is lost')
                 break
-            raise ProcessError(reason)
+            raise UserError(reason)
     return 128 + received[0] if received else max(process.exitcode for process in processes)
 
 

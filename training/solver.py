@@ -5,34 +5,90 @@ v = m*v + lr*g, and moves by v. The two differ as soon as the rate changes.
 """
 
 import math
+from dataclasses import dataclass
+from typing import Optional
 
 import paddle
 
 POLICIES = ('poly', 'step', 'cosine', 'fixed')
 
 
-def learning_rate(policy, base, iteration, max_iter, power=1.0, step_size=None, gamma=0.1):
-    """The rate of update `iteration` (from 0) of `max_iter`.
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate of each of `max_iter` updates.
 
     poly: base*(1 - iteration/max_iter)^power, step: base*gamma^floor(iteration/step_size), fixed:
     base (Caffe: sgd_solver.cpp, GetLearningRate); cosine: half a cosine from base to 0.
     """
-    if policy == 'poly':
-        return base * (1.0 - iteration / max_iter) ** power
-    if policy == 'step':
-        return base * gamma ** (iteration // step_size)
-    if policy == 'cosine':
-        return base * 0.5 * (1.0 + math.cos(math.pi * iteration / max_iter))
-    if policy == 'fixed':
-        return base
-    raise ValueError(f'policy is {policy!r}; it must be one of {", ".join(POLICIES)}')
+
+    policy: str
+    base: float
+    max_iter: int
+    power: float = 1.0
+    step_size: Optional[int] = None
+    gamma: float = 0.1
+
+    def __post_init__(self):
+        if self.policy not in POLICIES:
+            known = ', '.join(POLICIES)
+            raise ValueError(f'policy is {self.policy!r}; it must be one of {known}')
+
+    def rate(self, iteration):
+        """The rate of update `iteration` (from 0)."""
+        if self.policy == 'poly':
+            return self.base * (1.0 - iteration / self.max_iter) ** self.power
+        if self.policy == 'step':
+            return self.base * self.gamma ** (iteration // self.step_size)
+        if self.policy == 'cosine':
+            return self.base * 0.5 * (1.0 + math.cos(math.pi * iteration / self.max_iter))
+        return self.base
+
+
+class Flat:
+    """Parameters {name: Parameter} as one vector: each becomes a view of its part of `vector`.
+
+    What is done to the vector is done to all of them at once, by one kernel.
+    """
+
+    def __init__(self, parameters):
+        self.parameters = parameters
+        self.vector = paddle.concat([value.detach().flatten() for value in parameters.values()])
+        for value, part in zip(parameters.values(), self.parts(self.vector)):
+            value.data = part
+
+    def parts(self, vector):
+        """A view of `vector` for each parameter, in its shape."""
+        start, parts = 0, []
+        for value in self.parameters.values():
+            parts.append(vector[start : start + value.size].reshape(value.shape))
+            start += value.size
+        return parts
+
+    def join(self, arrays):
+        """The vector of {name: array}."""
+        flat = [paddle.to_tensor(arrays[name]).flatten() for name in self.parameters]
+        return paddle.concat(flat)
+
+    def arrays(self, vector):
+        """{name: array} of the parts of `vector`."""
+        return dict(zip(self.parameters, (part.numpy() for part in self.parts(vector))))
+
+    def take_gradient(self):
+        """The gradients as one vector; they start again at zero."""
+        gradient = paddle.concat([value.grad.flatten() for value in self.parameters.values()])
+        self.clear_gradient()
+        return gradient
+
+    def clear_gradient(self):
+        for value in self.parameters.values():
+            value.clear_gradient()
 
 
 class SGD:
     """Momentum SGD on `parameters` {name: Parameter}; weight decay reaches the biases too.
 
     `rule` 'caffe': v = m*v + lr*(g + wd*w); w -= v. `rule` 'paddle', as paddle.optimizer.Momentum:
-    v = m*v + (g + wd*w); w -= lr*v. `velocity` {name: Tensor} is all the state there is.
+    v = m*v + (g + wd*w); w -= lr*v. `velocity`, a vector as `flat.vector`, is all the state.
     """
 
     RULES = ('caffe', 'paddle')
@@ -40,16 +96,14 @@ class SGD:
     def __init__(self, parameters, momentum=0.9, weight_decay=2e-4, rule='caffe'):
         if rule not in self.RULES:
             raise ValueError(f'rule is {rule!r}; it must be one of {", ".join(self.RULES)}')
-        self.parameters = parameters
         self.momentum, self.weight_decay, self.rule = momentum, weight_decay, rule
-        self.velocity = {name: paddle.zeros_like(value) for name, value in parameters.items()}
+        self.flat = Flat(parameters)
+        self.velocity = paddle.zeros_like(self.flat.vector)
 
     @paddle.no_grad()
-    def step(self, gradients, rate):
-        """Move every parameter once; `gradients` {name: Tensor}, already divided by iter_size."""
+    def step(self, gradient, rate):
+        """Move every parameter once; `gradient`: a vector, already divided by iter_size."""
         inside, outside = (rate, 1.0) if self.rule == 'caffe' else (1.0, rate)
-        for name, parameter in self.parameters.items():
-            change = gradients[name] + self.weight_decay * parameter
-            velocity = self.momentum * self.velocity[name] + inside * change
-            parameter.subtract_(outside * velocity)
-            self.velocity[name] = velocity
+        change = gradient + self.weight_decay * self.flat.vector
+        self.velocity = self.momentum * self.velocity + inside * change
+        self.flat.vector.subtract_(outside * self.velocity)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from argparse import Namespace
 from pathlib import Path
 from typing import NamedTuple
@@ -14,34 +13,24 @@ from common.console import UserError
 from models import parameters
 from network import architecture
 from pictures import lists
-from training import processes
-from training.checkpoint import checkpoint_files, load_newest
+from training import output, processes
+from training.checkpoint import load_newest
+from training.state import RunState
 from training.step import check_freeze
 
 
-class StartError(UserError):
-    """The run cannot start as it is asked to."""
-
-
 class Start(NamedTuple):
-    """tensors and velocity: {name: float32 array}; config as in `parameters`; progress: dict."""
+    """tensors and velocity: {name: float32 array}; state: RunState."""
 
     tensors: dict
     velocity: dict
-    config: dict
-    progress: dict
+    state: RunState
 
 
-def checkpoints_of(options):
-    """The folder of a run's checkpoints."""
-    return Path(options.output) / 'checkpoints'
+def check(options):
+    """What the command line asks for must be there and fit together; nothing is written.
 
-
-def prepare(options):
-    """Before the processes start: what the command line asks for must be there and fit together.
-
-    An earlier run is deleted (--overwrite) last, when nothing can be wrong with the new one.
-    Raises StartError, ListError, ModelError, FreezeError or OSError.
+    Raises UserError or OSError.
     """
     train_list = lists.read_list(options.train_list, options.data_dir)
     val_list = lists.read_list(options.val_list, options.data_dir)
@@ -54,7 +43,6 @@ def prepare(options):
         if val_list.class_num > class_num:
             lists.read_list(options.val_list, options.data_dir, class_num)  # says in which line
         check_freeze(options.freeze, _version(options))
-    _prepare_output(options)
 
 
 def _version(options):
@@ -64,59 +52,10 @@ def _version(options):
     return parameters.read_model(options.model or parameters.default_model())[1]['version']
 
 
-def _prepare_output(options):
-    if options.output is None:
-        options.output = _free_output()
-    output = Path(options.output)
-    if options.overwrite:
-        _delete_run(output, options.model)
-    elif not options.resume and checkpoint_files(checkpoints_of(options)):
-        raise StartError(
-            f'{output} holds a run already: --resume continues it, --overwrite starts anew, '
-            '--output names another directory'
-        )
-    output.mkdir(parents=True, exist_ok=True)
-
-
-def _delete_run(output, model):
-    folders = [output / name for name in ('checkpoints', 'best', 'last', 'report', 'events')]
-    if model is not None:
-        model = Path(model).resolve()
-        if {folder.resolve() for folder in folders} & {model, *model.parents}:
-            raise StartError(
-                f'--overwrite would delete the model {model} that the run starts from; '
-                'choose another --output'
-            )
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
-    for name in ('log.csv', 'curves.png'):
-        (output / name).unlink(missing_ok=True)
-
-
-def _free_output():
-    """output, or output-2 and so on: a command without --output mixes with no earlier run."""
-    number, name = 1, 'output'
-    while checkpoint_files(Path(name) / 'checkpoints'):
-        number += 1
-        name = f'output-{number}'
-    if number > 1:
-        print(f'output holds a run already; this one goes to {name}', flush=True)
-    return name
-
-
 def stored_options(options):
-    """The options of the run in --output, or None where it has saved nothing yet."""
-    if not checkpoint_files(checkpoints_of(options)):
-        return None
-    return _newest(options, report=_nothing)[2]['options']
-
-
-def _newest(options, report):
-    tensors, velocity, progress = load_newest(checkpoints_of(options), report)
-    missing = {'rows', 'epoch_sums', 'precision', 'lists', 'config', 'options'} - progress.keys()
-    if missing:
-        raise StartError(f'{checkpoints_of(options)}: the newest checkpoint lacks {min(missing)}')
-    return tensors, velocity, progress
+    """The options of the run in --output."""
+    output.choose_output(options)
+    return load_newest(output.checkpoints_of(options), _nothing)[2].options
 
 
 def _nothing(_):
@@ -125,44 +64,66 @@ def _nothing(_):
 
 def shared_start(options, rank):
     """(Start, options) of rank 0's making, the same in every process."""
-    head, start = None, Start({}, {}, {}, {})
+    head, start = None, Start({}, {}, None)
     if rank == 0:
-        saved = options.resume and checkpoint_files(checkpoints_of(options))
-        start = resume(options) if saved else begin(options)
-        head = {'config': start.config, 'progress': start.progress, 'options': vars(options)}
+        start = resume(options) if options.resume else begin(options)
+        head = {'state': start.state.to_json(), 'options': vars(options)}
     head = json.loads(processes.broadcast_text(json.dumps(head)))
-    config = head['config']
+    state = RunState.from_json(head['state'])
+    config = state.config
     shapes = architecture.parameter_shapes(config['version'], config['bypass'], config['class_num'])
     zeros = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
     tensors = processes.broadcast_arrays({**zeros, **start.tensors})  # in the order of `zeros`
     velocity = processes.broadcast_arrays({**zeros, **start.velocity})
-    return Start(tensors, velocity, config, head['progress']), Namespace(**head['options'])
+    return Start(tensors, velocity, state), Namespace(**head['options'])
 
 
 def resume(options):
     """The Start that the newest sound checkpoint in --output holds."""
-    tensors, velocity, progress = _newest(options, report=print)
+    folder = output.checkpoints_of(options)
+    tensors, velocity, state = load_newest(folder, report=print)
     for name in ('train_list', 'val_list'):
-        if fingerprint(getattr(options, name)) != progress['lists'][name]:
-            raise StartError(
-                f'{getattr(options, name)}: differs from the list that the run in '
-                f'{options.output} began with; --resume needs the same'
-            )
-    config = parameters.check_config(progress['config'], checkpoints_of(options))
-    parameters.check_tensors(tensors, config, checkpoints_of(options))
-    print(f'resuming {options.output} after iteration {progress["iteration"]}', flush=True)
-    return Start(tensors, velocity, config, progress)
+        _compare_list(name, options, state.lists[name])
+    names = lists.read_class_names(options.train_list)
+    if names and names != state.config.get('class_names'):
+        raise UserError(
+            f'{Path(options.train_list).parent / "classes.txt"}: has other names than the run in '
+            f'{options.output} began with; --resume needs the same'
+        )
+    config = parameters.check_config(state.config, folder)
+    parameters.check_tensors(tensors, config, folder)
+    print(f'resuming {options.output} after iteration {state.iteration}', flush=True)
+    return Start(tensors, velocity, state)
 
 
-def fingerprint(path):
-    """sha256 of a list file."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+def describe_list(path, data_dir):
+    """{'text', 'labels', 'files': sha256 of the list's text, its labels, its pictures' sizes}."""
+    pictures = lists.read_list(path, data_dir)
+    sizes = [Path(pictures.path(i)).stat().st_size for i in range(len(pictures))]
+    parts = {
+        'text': Path(path).read_bytes(),
+        'labels': pictures.labels.tobytes(),
+        'files': np.array(sizes, np.int64).tobytes(),
+    }
+    return {name: hashlib.sha256(content).hexdigest() for name, content in parts.items()}
+
+
+def _compare_list(name, options, before):
+    """A line may have been mended; other pictures or labels would make it another run."""
+    path = getattr(options, name)
+    now = describe_list(path, options.data_dir)
+    if now['labels'] != before['labels']:
+        raise UserError(
+            f'{path}: differs from the list that the run in {options.output} began with; --resume '
+            'needs the same pictures in the same order'
+        )
+    if now != before:
+        what = 'lines' if now['text'] != before['text'] else 'pictures'
+        print(f'{path}: its {what} have changed since the run began; it goes on with the new ones')
 
 
 def begin(options):
     """The Start of a new run: the model's parameters, with a conv10 that fits the classes."""
-    if options.resume:
-        print(f'{options.output} holds no checkpoint yet; starting at the beginning', flush=True)
     train_list = lists.read_list(options.train_list, options.data_dir)
     class_num, names = _classes(options, train_list)
     if options.from_scratch:
@@ -172,16 +133,11 @@ def begin(options):
     tensors, config = fit_classes(tensors, config, class_num, names, options.seed)
     if options.resize:
         config['preprocessing']['resize'] = options.resize
-    progress = {
-        'iteration': 0,
-        'rows': [],
-        'epoch_sums': [0.0, 0.0, 0],  # of loss and top-1, and their number
-        'precision': None,
-        'lists': {name: fingerprint(getattr(options, name)) for name in ('train_list', 'val_list')},
-        'config': config,
-        'options': vars(options),
+    described = {
+        name: describe_list(getattr(options, name), options.data_dir)
+        for name in ('train_list', 'val_list')
     }
-    return Start(tensors, {}, config, progress)
+    return Start(tensors, {}, RunState(config, vars(options), described))
 
 
 def _classes(options, train_list):
@@ -189,17 +145,18 @@ def _classes(options, train_list):
     class_num = train_list.class_num
     names = lists.read_class_names(options.train_list)
     if names and len(names) < class_num:
-        raise StartError(
+        raise UserError(
             f'{options.train_list}: has labels up to {class_num - 1}, but classes.txt beside it '
             f'has {len(names)} names'
         )
     class_num = len(names) if names else class_num
     if class_num < 2:
-        raise StartError(f'{options.train_list}: has one class alone; there is nothing to learn')
+        raise UserError(f'{options.train_list}: has one class alone; there is nothing to learn')
     return class_num, names
 
 
 def _from_fillers(options):
+    paddle.set_device('cpu')  # the same numbers, whatever the device
     paddle.seed(options.seed)
     config = parameters.make_config(options.version, options.bypass, 2)
     network = parameters.empty_network(config)

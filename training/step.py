@@ -1,10 +1,10 @@
 """One update as Caffe's solver makes it, and what is trained by it."""
 
 import math
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import NamedTuple, Optional
 
 import paddle
-import paddle.nn.functional as F
 
 import reader
 from common.console import UserError
@@ -14,9 +14,7 @@ from network.preprocessing import preprocessing_of
 from training import processes
 from training.precision import Precision
 
-
-class FreezeError(UserError):
-    """The layer to freeze is none."""
+LARGEST_LOSS = 87.33654  # -log of the smallest float (Caffe: softmax_loss_layer.cpp, FLT_MIN)
 
 
 class Step(NamedTuple):
@@ -27,59 +25,83 @@ class Step(NamedTuple):
     stop: bool
 
 
-class SharedDropout(paddle.nn.Layer):
-    """Dropout of this process's rows in a batch that `world` processes share.
+@dataclass
+class Learner:
+    """A network in training: `after` names the layer whose output it is fed, if not pictures."""
 
-    Every process draws the mask of the whole batch, so that N of them drop what one would.
+    network: paddle.nn.Layer
+    precision: Precision = field(default_factory=Precision)
+    after: Optional[str] = None
+
+    def losses(self, images, labels):
+        """(loss, top-1) of each picture, float32 [B]: images [B, 3, h, w] or [B, C, h, w], or
+        what paddle.to_tensor takes as such; labels int64 [B]."""
+        with self.precision.autocast():
+            x = paddle.to_tensor(images)
+            logits = self.network.classify(x, self.after) if self.after else self.network(x)
+        logits, labels = logits.astype('float32'), paddle.to_tensor(labels)
+        # Not F.cross_entropy, which cuts at 64 where Caffe cuts at LARGEST_LOSS.
+        chosen = paddle.take_along_axis(logits, labels.unsqueeze(1), axis=1).squeeze(1)
+        losses = paddle.logsumexp(logits, axis=1) - chosen
+        return losses, (logits.argmax(axis=1) == labels).astype('float32')
+
+
+def train_step(learner, solver, batches, rate, stop=False):
+    """One update from `batches`, the (images, labels) pairs of one iteration; returns its Step.
+
+    Gradients add up over the batches and are divided by their number (Caffe: iter_size), averaged
+    over the processes, then moved by `solver` at `rate`. Raises FloatingPointError, and changes
+    nothing, where the loss or a gradient is NaN or infinite.
+    """
+    gradient, report = accumulate(learner, solver.flat, batches)
+    gradient = processes.mean_over_group(gradient)
+    report = processes.mean_over_group(paddle.concat([report, paddle.to_tensor([float(stop)])]))
+    finite = paddle.isfinite(gradient).all().astype('float32').reshape([1])
+    loss, top1, stop, finite = paddle.concat([report, finite]).tolist()  # the one look at them
+    if learner.precision.accept(finite > 0 and math.isfinite(loss)):
+        solver.step(gradient, rate)
+    return Step(loss, top1, stop > 0)
+
+
+def accumulate(learner, flat, batches):
+    """(mean gradient over `batches` as a vector, [mean loss, mean top-1]) of this process."""
+    learner.network.train()
+    count, report = 0, paddle.zeros([2])
+    for images, labels in batches:
+        losses, top1 = learner.losses(images, labels)
+        (losses.mean() * learner.precision.scale).backward()
+        losses = losses.detach().clip(max=LARGEST_LOSS)
+        report += paddle.stack([losses.mean(), top1.mean()])
+        count += 1
+    return flat.take_gradient() / (learner.precision.scale * count), report / count
+
+
+class SharedDropout(paddle.nn.Layer):
+    """Dropout whose mask depends on a picture's place in the update alone.
+
+    So N processes of B pictures drop what one of N x B would, and there is no generator whose state
+    a checkpoint would have to keep. `begin` starts an update.
     """
 
-    def __init__(self, p, rank=0, world=1):
+    def __init__(self, p, seed=0, rank=0, world=1):
         super().__init__()
-        self.p, self.rank, self.world = p, rank, world
+        self.p, self.seed, self.rank, self.world = p, seed, rank, world
+        self.begin(0)
+
+    def begin(self, iteration):
+        self.key, self.batch = (self.seed * 1_000_003 + iteration) * 1_000_003, 0
 
     def forward(self, x):
         if not self.training or self.p == 0:
             return x
-        rows = x.shape[0]
-        whole = paddle.rand([rows * self.world, *x.shape[1:]])
-        kept = whole[self.rank * rows : (self.rank + 1) * rows] >= self.p
+        first = x.shape[0] * (self.batch * self.world + self.rank)
+        self.batch += 1
+        kept = paddle.concat([self._row(first + i, x.shape[1:]) for i in range(x.shape[0])])
         return x * (kept.astype(x.dtype) / (1 - self.p))
 
-
-def train_step(network, solver, batches, rate, stop=False, precision=None, after=None):
-    """One update from `batches`, the (images, labels) pairs of one iteration; returns its Step.
-
-    Gradients add up over the batches and are divided by their number (Caffe: iter_size), averaged
-    over the processes, then moved by `solver` at `rate`. images: float32 [B, 3, 227, 227]; labels:
-    int64 [B]. With `after`, images are that layer's output, [B, C, h, w], of what is frozen. Raises
-    FloatingPointError, and changes nothing, where the loss or a gradient is NaN or infinite.
-    """
-    network.train()
-    precision = precision or Precision()
-    trained = solver.parameters
-    totals = paddle.to_tensor([0.0, 0.0, float(stop) * len(batches)])
-    for images, labels in batches:
-        labels = paddle.to_tensor(labels)
-        with precision.autocast():
-            x = paddle.to_tensor(images)
-            logits = network.classify(x, after) if after else network(x)
-        loss = F.cross_entropy(logits.astype('float32'), labels)
-        (loss * precision.scale).backward()
-        top1 = (logits.argmax(axis=1) == labels).astype('float32').mean()
-        totals += paddle.stack([loss.detach(), top1, paddle.zeros([])])
-    flat = paddle.concat([value.grad.flatten() for value in trained.values()])
-    for value in trained.values():
-        value.clear_gradient()
-    vector = paddle.concat([flat / precision.scale, totals]) / len(batches)
-    vector = processes.mean_over_group(vector)
-    if precision.accept(bool(paddle.isfinite(vector).all())):
-        pieces = vector[:-3].split([value.size for value in trained.values()])
-        gradients = zip(
-            trained, (piece.reshape(value.shape) for piece, value in zip(pieces, trained.values()))
-        )
-        solver.step(dict(gradients), rate)
-    loss, top1, stop = vector[-3:].tolist()
-    return Step(loss, top1, stop > 0)
+    def _row(self, place, shape):
+        paddle.seed((self.key + place) % 2**31)
+        return paddle.rand([1, *shape]) >= self.p
 
 
 def trained_parameters(network, freeze):
@@ -108,7 +130,7 @@ class FrozenFeatures:
 
 
 def check_freeze(freeze, version):
-    """Raises FreezeError for a layer that is none, or after which there is nothing to train."""
+    """Raises UserError for a layer that is none, or after which there is nothing to train."""
     layers = [row.name for row in architecture.stages(version)][:-1]
     if freeze and freeze not in layers:
-        raise FreezeError(f'--freeze {freeze}: choose one of {", ".join(layers)}')
+        raise UserError(f'--freeze {freeze}: choose one of {", ".join(layers)}')

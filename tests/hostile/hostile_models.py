@@ -8,6 +8,7 @@ import json
 import pickle
 import pickletools
 import struct
+from dataclasses import asdict
 
 import numpy as np
 import safetensors.numpy
@@ -16,6 +17,7 @@ from mutations import NESTED, mutate_bytes, mutate_json
 from models import parameters
 from network import architecture
 from training import checkpoint
+from training.state import RunState
 
 
 @functools.lru_cache(None)
@@ -147,33 +149,30 @@ def _crafted_config():
 
 
 @functools.lru_cache(None)
-def _progress():
+def _state():
     """What train.py keeps beside the tensors."""
-    return {
-        'iteration': 7, 'rows': [], 'epoch_sums': [0.0, 0.0, 0], 'precision': None,
-        'lists': {'train_list': '0', 'val_list': '0'}, 'config': config(),
-        'options': {'trainer': 1, 'batch_size': 32},
-    }  # fmt: skip
+    lists = {'train_list': {'labels': '0'}, 'val_list': {'labels': '0'}}
+    return asdict(RunState(config(), {'trainer': 1, 'batch_size': 32}, lists, iteration=7))
 
 
-def checkpoint_file(progress):
-    """A checkpoint of `progress` (or of a text, as it is) with a checksum that fits."""
-    text = progress if isinstance(progress, str) else json.dumps(progress)
+def checkpoint_file(state):
+    """A checkpoint of `state` (or of a text, as it is) with a checksum that fits."""
+    text = state if isinstance(state, str) else json.dumps(state)
     values = {**tensors(), **{checkpoint.VELOCITY + k: v for k, v in tensors().items()}}
-    metadata = {'progress': text, 'sha256': checkpoint._checksum(values, text)}
+    metadata = {'state': text, 'sha256': checkpoint._checksum(values, text)}
     header, data = split_safetensors(safetensors.numpy.save(values))
     return join_safetensors({'__metadata__': metadata, **header}, data)  # always in this order
 
 
 @functools.lru_cache(None)
 def _sound_checkpoint():
-    return checkpoint_file(_progress())
+    return checkpoint_file(_state())
 
 
 def _checkpoint(rng):
     content = _sound_checkpoint()
     if rng.random() < 0.4:
-        content = checkpoint_file(mutate_json(rng, _progress()))
+        content = checkpoint_file(mutate_json(rng, _state()))
     else:
         header, data = split_safetensors(content)
         if rng.random() < 0.5:
@@ -189,7 +188,7 @@ def _crafted_checkpoint():
     texts = ['[' * 100_000, '[]', 'null', '1', '"x"', '{}', '9' * 10_000, '']
     files = [_sound_checkpoint(), b'', safetensors.numpy.save(tensors())]
     files += [checkpoint_file(text) for text in texts]
-    files += [checkpoint_file({**_progress(), 'config': {}})]
+    files += [checkpoint_file({**_state(), 'config': {}})]
     return [{'iteration_00000008.safetensors': content} for content in files]
 
 

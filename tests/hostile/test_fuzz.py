@@ -19,6 +19,7 @@ import pytest
 
 import reader
 from caffe_format import caffemodel
+from common.console import UserError
 from models import parameters, restricted_pickle
 from pictures import decoding, lists
 from training import checkpoint
@@ -138,12 +139,12 @@ def test_error_messages_do_not_quote_megabytes(tmp_path):
     assert all(len(str(error.value)) < 1000 for error in (first, second, third))
 
 
-@pytest.mark.parametrize('progress', ['[' * 100_000, '[]', 'null', '{"iteration": "1"}'])
-def test_a_checkpoint_with_odd_progress_is_damaged(progress, tmp_path):
+@pytest.mark.parametrize('state', ['[' * 100_000, '[]', 'null', '{"iteration": "1"}'])
+def test_a_checkpoint_with_odd_state_is_damaged(state, tmp_path):
     path = tmp_path / 'iteration_00000008.safetensors'
-    path.write_bytes(hostile_models.checkpoint_file(progress))
+    path.write_bytes(hostile_models.checkpoint_file(state))
     said = []
-    with pytest.raises(checkpoint.CheckpointError, match='holds no checkpoint'):
+    with pytest.raises(UserError, match='holds no checkpoint'):
         checkpoint.load_newest(tmp_path, said.append)
     assert 'is damaged' in said[0]
 

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from training.checkpoint import CheckpointError, checkpoint_files, load_newest, save_checkpoint
+from common.console import UserError
+from training.checkpoint import checkpoint_files, load_newest, save_checkpoint
+from training.state import RunState
 
 
-def state(iteration):
+def arrays(iteration):
     """Parameters and velocity that differ at every iteration."""
     rng = np.random.default_rng(iteration)
     shapes = {'conv10.weight': (3, 4, 1, 1), 'conv10.bias': (3,)}
@@ -20,19 +22,23 @@ def state(iteration):
     )
 
 
-def save(folder, iteration, keep=9, **progress):
-    save_checkpoint(folder, *state(iteration), {'iteration': iteration, **progress}, keep)
+def state(iteration, **others):
+    return RunState(**{'config': {}, 'options': {}, 'lists': {}, **others}, iteration=iteration)
+
+
+def save(folder, iteration, keep=9, **others):
+    save_checkpoint(folder, *arrays(iteration), state(iteration, **others), keep)
 
 
 def load(folder):
     """Iteration of the newest sound checkpoint, whose bits are checked; what was reported."""
     said = []
-    *found, progress = load_newest(folder, said.append)
-    for tensors, expected in zip(found, state(progress['iteration'])):
+    *found, loaded = load_newest(folder, said.append)
+    for tensors, expected in zip(found, arrays(loaded.iteration)):
         assert {n: t.tobytes() for n, t in tensors.items()} == {
             n: t.tobytes() for n, t in expected.items()
         }
-    return progress['iteration'], said
+    return loaded.iteration, said
 
 
 @pytest.fixture
@@ -44,10 +50,10 @@ def three(tmp_path):
 
 
 def test_state_comes_back_bit_for_bit(tmp_path):
-    progress = {'rows': [{'val_top1': 1 / 3, 'speed': None}], 'options': {'name': 'é猫'}}
-    save(tmp_path, 3, **progress)
+    others = {'rows': [{'val_top1': 1 / 3, 'speed': None}], 'options': {'name': 'é猫'}}
+    save(tmp_path, 3, **others)
     assert load(tmp_path) == (3, [])
-    assert load_newest(tmp_path)[2] == {'iteration': 3, **progress}
+    assert load_newest(tmp_path)[2] == state(3, **others)
 
 
 def test_newest_is_by_iteration_also_past_a_power_of_ten(tmp_path):
@@ -66,17 +72,17 @@ def test_only_the_newest_are_kept(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def without_progress(path, content):
+def without_state(path, content):
     safetensors.numpy.save_file(safetensors.numpy.load(content), path)
 
 
-def with_other_progress(path, content):
+def with_another_state(path, content):
     path.write_bytes(content.replace(b'\\"iteration\\": 10', b'\\"iteration\\": 11'))
 
 
 def with_garbage_for_metadata(path, content):
     tensors = safetensors.numpy.load(content)
-    metadata = {'progress': '\0{[', 'sha256': 'none'}
+    metadata = {'state': '\0{[', 'sha256': 'none'}
     safetensors.numpy.save_file(tensors, path, metadata)
 
 
@@ -88,8 +94,8 @@ DAMAGES = {
     'truncated header': lambda path, content: path.write_bytes(content[:30]),
     'empty': lambda path, _: path.write_bytes(b''),
     'zeros': lambda path, content: path.write_bytes(bytes(len(content))),
-    'no progress': without_progress,
-    'another progress': with_other_progress,
+    'no state': without_state,
+    'another state': with_another_state,
     'garbage for metadata': with_garbage_for_metadata,
     'a directory': lambda path, _: (path.unlink(), path.mkdir()),
 }
@@ -116,7 +122,7 @@ def test_any_flipped_bit_is_noticed(tmp_path):
         damaged[position] ^= 1 << position % 8
         path.write_bytes(damaged)
         said = []
-        with pytest.raises(CheckpointError):
+        with pytest.raises(UserError):
             load_newest(tmp_path, said.append)
         assert len(said) == 1, position
 
@@ -126,7 +132,7 @@ def test_where_all_are_damaged_or_none_is_there_one_line_says_so(three, tmp_path
         path.write_bytes(b'nothing')
     said = []
     for folder in (three, tmp_path / 'none'):
-        with pytest.raises(CheckpointError, match=f'{folder}: holds no checkpoint'):
+        with pytest.raises(UserError, match=f'{folder}: holds no checkpoint'):
             load_newest(folder, said.append)
     assert len(said) == 3
 
@@ -134,12 +140,12 @@ def test_where_all_are_damaged_or_none_is_there_one_line_says_so(three, tmp_path
 @pytest.mark.parametrize('value', [np.nan, np.inf])
 @pytest.mark.parametrize('part', ['parameters', 'velocity'])
 def test_nan_is_not_saved_and_the_old_ones_stay(value, part, three):
-    parameters, velocity = state(11)
+    parameters, velocity = arrays(11)
     {'parameters': parameters, 'velocity': velocity}[part]['conv10.bias'][1] = value
     before = checkpoint_files(three)
     words = r'conv10\.bias is NaN or infinite after iteration 11'
-    with pytest.raises(CheckpointError, match=words):
-        save_checkpoint(three, parameters, velocity, {'iteration': 11}, keep=1)
+    with pytest.raises(UserError, match=words):
+        save_checkpoint(three, parameters, velocity, state(11), keep=1)
     assert checkpoint_files(three) == before
 
 
@@ -161,6 +167,19 @@ def test_half_written_file_of_a_killed_process_is_no_checkpoint(three):
     assert load(three) == (10, [])
 
 
-def test_progress_can_be_read_by_other_programs(three):
+def test_state_can_be_read_by_other_programs(three):
     with safetensors.safe_open(checkpoint_files(three)[0], 'np') as file:
-        assert json.loads(file.metadata()['progress']) == {'iteration': 10}
+        assert json.loads(file.metadata()['state'])['iteration'] == 10
+
+
+@pytest.mark.parametrize('damage', ['truncated', 'flipped byte'])
+def test_damaged_files_do_not_count_among_those_that_are_kept(damage, three):
+    """Otherwise the sound ones would go and the run be lost."""
+    for path in checkpoint_files(three)[:2]:
+        DAMAGES[damage](path, path.read_bytes())
+    save(three, 7, keep=2)
+    assert load(three)[0] == 8
+    save(three, 11, keep=2)
+    assert [int(path.stem[-8:]) for path in checkpoint_files(three)] == [11, 10, 9, 8]
+    save(three, 12, keep=2)
+    assert [int(path.stem[-8:]) for path in checkpoint_files(three)] == [12, 11]

@@ -10,8 +10,8 @@ from conftest import GOLDEN, MEAN
 
 from network import architecture
 from squeezenet import SqueezeNet
-from training.solver import SGD, learning_rate
-from training.step import SharedDropout, train_step
+from training.solver import SGD, Flat, Schedule
+from training.step import LARGEST_LOSS, Learner, SharedDropout, train_step
 
 RATES = (0.1, 0.1, 0.03, 0.5, 0.0, 0.02, 0.02, 0.001)  # a rate that changes, as in no paper
 
@@ -44,13 +44,12 @@ def follow(tensors, pixels):
     network.set_state_dict(tensors)
     parameters = dict(network.named_parameters())
     solver = SGD(parameters, caffe['momentum'], caffe['weight_decay'], rule='caffe')
+    schedule = Schedule(caffe['lr_policy'], caffe['base_lr'], iterations, caffe['power'])
     losses = []
     for iteration, batch in enumerate(feed(pixels, iterations)):
-        rate = learning_rate(
-            caffe['lr_policy'], caffe['base_lr'], iteration, iterations, caffe['power']
-        )
         batches = [batch] * int(caffe['iter_size'])
-        losses.append(train_step(network, solver, batches, rate).loss)
+        rate = schedule.rate(iteration)
+        losses.append(train_step(Learner(network), solver, batches, rate).loss)
     return np.array(losses), {name: value.numpy() for name, value in parameters.items()}
 
 
@@ -140,7 +139,7 @@ def run_solver(rule, rates, momentum=0.9, weight_decay=0.05):
     _, parameters, gradients = small_problem()
     solver = SGD(parameters, momentum, weight_decay, rule)
     for gradient, rate in zip(gradients, rates):
-        solver.step({name: paddle.to_tensor(value) for name, value in gradient.items()}, rate)
+        solver.step(solver.flat.join(gradient), rate)
     return {name: value.numpy() for name, value in parameters.items()}
 
 
@@ -185,7 +184,7 @@ def test_unknown_rules_and_policies_are_refused():
     with pytest.raises(ValueError, match="rule is 'adam'"):
         SGD({}, rule='adam')
     with pytest.raises(ValueError, match="policy is 'exp'"):
-        learning_rate('exp', 0.1, 0, 10)
+        Schedule('exp', 0.1, 10)
 
 
 # --- learning rates --------------------------------------------------------------------------
@@ -210,7 +209,7 @@ def test_unknown_rules_and_policies_are_refused():
     ],
 )
 def test_learning_rate_is_what_the_policy_says(policy, iteration, options, expected):
-    assert learning_rate(policy, 0.04, iteration, 100, **options) == pytest.approx(expected)
+    assert Schedule(policy, 0.04, 100, **options).rate(iteration) == pytest.approx(expected)
 
 
 # --- train_step ------------------------------------------------------------------------------
@@ -237,7 +236,7 @@ def test_iter_size_equals_one_large_batch(small_start, seeded_tensors, parts):
     for batches in ([(images, labels)], in_parts):
         network.set_state_dict(seeded_tensors('1.1'))
         solver = SGD(parameters)
-        steps.append([train_step(network, solver, batches, rate) for rate in (1e-4, 5e-5)])
+        steps.append([train_step(Learner(network), solver, batches, rate) for rate in (1e-4, 5e-5)])
         ends.append(copies(parameters))
     for whole, part in zip(*steps):
         assert part.loss == pytest.approx(whole.loss, rel=1e-5)
@@ -253,7 +252,7 @@ def test_step_reports_loss_and_top1_of_before_the_update(small_start):
     labels[:3] = logits[:3].argmax(axis=1).numpy()
     expected = float(F.cross_entropy(logits, paddle.to_tensor(labels)))
     right = np.mean(logits.numpy().argmax(axis=1) == labels)
-    step = train_step(network, SGD(parameters), [(images, labels)], 1e-4)
+    step = train_step(Learner(network), SGD(parameters), [(images, labels)], 1e-4)
     assert step.loss == pytest.approx(expected, rel=1e-6)
     assert step.top1 == right >= 0.75
     assert step.stop is False
@@ -262,16 +261,44 @@ def test_step_reports_loss_and_top1_of_before_the_update(small_start):
 def test_step_on_nan_raises_and_changes_nothing(small_start):
     network, parameters, (images, labels) = small_start
     solver = SGD(parameters)
-    train_step(network, solver, [(images, labels)], 1e-4)
-    before, velocity = copies(parameters), copies(solver.velocity)
+    train_step(Learner(network), solver, [(images, labels)], 1e-4)
+    before, velocity = copies(parameters), solver.velocity.numpy().copy()
     broken = images.copy()
     broken[2, 1, 30, 30] = np.nan
     with pytest.raises(FloatingPointError):
-        train_step(network, solver, [(images, labels), (broken, labels)], 1e-4)
+        train_step(Learner(network), solver, [(images, labels), (broken, labels)], 1e-4)
     for name, value in before.items():
         assert parameters[name].numpy().tobytes() == value.tobytes(), name
-        assert solver.velocity[name].numpy().tobytes() == velocity[name].tobytes(), name
         assert parameters[name].grad is None or not parameters[name].grad.any(), name
+    assert solver.velocity.numpy().tobytes() == velocity.tobytes()
+
+
+def test_parameters_are_views_of_one_vector_in_the_network_too(small_start):
+    """A release of Paddle that copies instead would train nothing."""
+    network, parameters, (images, _) = small_start
+    flat = Flat(parameters)
+    before = network(paddle.to_tensor(images)).numpy()
+    flat.vector.subtract_(0.01 * flat.vector)
+    assert np.abs(network(paddle.to_tensor(images)).numpy() - before).max() > 0
+    start = 0
+    for name, value in parameters.items():
+        part = flat.vector.numpy()[start : start + value.size]
+        assert part.tobytes() == value.numpy().tobytes(), name
+        start += value.size
+    assert start == flat.vector.size
+
+
+def test_loss_is_cut_where_caffe_cuts_it_and_its_gradient_is_not(small_start):
+    """softmax_loss_layer.cpp: -log(max(prob, FLT_MIN)), whose gradient is prob minus one-hot."""
+    network, parameters, (images, _) = small_start
+    with paddle.no_grad():
+        network.conv10.bias.set_value(np.array([500] + [0] * 9, np.float32))
+    solver = SGD(parameters, weight_decay=0)
+    wrong = np.full(4, 3)
+    step = train_step(Learner(network), solver, [(images, wrong)], 1e-3)
+    assert step.loss == pytest.approx(LARGEST_LOSS, abs=1e-5)
+    moved = network.conv10.bias.numpy()
+    assert moved[0] < 500 and moved[3] >= 0
 
 
 def test_shared_dropout_does_nothing_in_evaluation():

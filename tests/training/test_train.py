@@ -19,16 +19,18 @@ import pytest
 import safetensors.numpy
 
 import reader
+import train
 from common.device import CPU
 from models import parameters
 from network.preprocessing import Preprocessing
 from pictures import lists
 from results import evaluation
+from training import start
 from training.checkpoint import checkpoint_files
 from training.options import parse_options
+from training.output import choose_output
 from training.solver import SGD
-from training.start import prepare
-from training.step import FrozenFeatures, SharedDropout, train_step, trained_parameters
+from training.step import FrozenFeatures, Learner, SharedDropout, train_step, trained_parameters
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / 'data'
@@ -292,12 +294,12 @@ def test_freezing_trains_what_dygraph_would_train(pixels, images, official_tenso
     for x, after in ((images, None), (fast_images, 'fire8')):
         network = parameters.build_network(official_tensors, config, dropout=0.0)
         solver = SGD(trained_parameters(network, 'fire8'))
-        step = train_step(network, solver, [(x, labels)], 0.01, after=after)
+        step = train_step(Learner(network, after=after), solver, [(x, labels)], 0.01)
         results.append((step.loss, {n: v.numpy() for n, v in network.state_dict().items()}))
     (loss, whole), (fast_loss, fast) = results
     assert fast_loss == pytest.approx(loss, rel=1e-5)
-    for name, start in official_tensors.items():  # compare what the update changed
-        change = np.linalg.norm(whole[name] - start)
+    for name, before in official_tensors.items():  # compare what the update changed
+        change = np.linalg.norm(whole[name] - before)
         assert np.linalg.norm(whole[name] - fast[name]) <= 2e-3 * change, name
 
 
@@ -311,30 +313,82 @@ def test_a_loss_that_explodes_stops_the_run_and_keeps_the_last_checkpoint(folder
 
 
 def test_dropout_of_several_processes_is_the_dropout_of_one():
-    x = paddle.ones([6, 4, 3, 3])
-    paddle.seed(5)
-    whole = SharedDropout(0.5)(x)
-    parts = []
-    for rank in range(3):
-        paddle.seed(5)
-        parts.append(SharedDropout(0.5, rank, 3)(x[2 * rank : 2 * rank + 2]))
+    x = paddle.ones([12, 4, 3, 3])
+    whole = SharedDropout(0.5, seed=5)(x)
+    ranks = [SharedDropout(0.5, 5, rank, 3) for rank in range(3)]
+    parts = [rank(x[:2]) for _ in range(2) for rank in ranks]  # two batches an update
     assert np.array_equal(whole.numpy(), paddle.concat(parts).numpy())
     assert set(np.unique(whole.numpy())) == {0.0, 2.0}
+    assert len({row.tobytes() for row in whole.numpy()}) == 12
+    ranks[0].begin(1)
+    assert not np.array_equal(ranks[0](x[:2]).numpy(), parts[0].numpy())
 
 
 def test_without_an_output_a_new_run_goes_beside_the_old_one(whole, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    new = parse_options([])
-    prepare(new)
-    assert new.output == 'output'
-    shutil.copytree(whole, tmp_path / 'output', dirs_exist_ok=True)
-    new = parse_options([])
-    prepare(new)
-    assert new.output == 'output-2'
+    assert choose_output(parse_options([])) == 'output'
+    shutil.copytree(whole, tmp_path / 'output')
+    assert choose_output(parse_options([])) == 'output-2'
     assert parse_options(['--resume']).output == 'output'
 
 
+def test_overwrite_deletes_what_a_run_wrote_and_nothing_else(folder, whole, tmp_path):
+    """Pictures of classes that are called best, report, ... may lie in the same folder."""
+    output = tmp_path / 'mixed'
+    shutil.copytree(whole, output)
+    pictures = [output / name / 'cat.jpg' for name in ('best', 'last', 'report', 'checkpoints')]
+    for picture in pictures:
+        shutil.copy(DATA / 'photos' / 'cat.jpg', picture)
+    succeed(folder, output, '--overwrite', '--epochs', 1)
+    assert all(picture.exists() for picture in pictures)
+    assert len(log_without_speed(output)) == 2
+
+
+def test_two_runs_do_not_write_into_one_output(folder, tmp_path):
+    output = tmp_path / 'busy'
+    first = subprocess.Popen(
+        command(folder, output, '--epochs', 50), stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        wait_for(lambda: checkpoint_files(output / 'checkpoints'))
+        for flag in ('--resume', '--overwrite'):
+            assert 'another run is writing here' in fail(folder, output, flag, '--epochs', 50)
+    finally:
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+    succeed(folder, output, '--overwrite', '--epochs', 1)
+
+
+def test_a_mended_line_does_not_end_the_run(folder, whole, tmp_path):
+    output = tmp_path / 'mended'
+    shutil.copytree(whole, output)
+    lines = (folder / 'train.txt').read_text().splitlines()
+    lines[0] = f'./{lines[0]}'
+    (tmp_path / 'train.txt').write_text('\n'.join(lines) + '\n')
+    shutil.copy(folder / 'val.txt', tmp_path)
+    text = succeed(
+        folder, output, '--lr', 0.001, '--resume', '--train_list', tmp_path / 'train.txt',
+        '--val_list', tmp_path / 'val.txt',
+    )  # fmt: skip
+    assert 'train.txt: its lines have changed since the run began' in text
+
+
 class TestRefusals:
+    def test_a_resume_where_there_is_nothing(self, folder, tmp_path):
+        line = fail(folder, tmp_path / 'typo', '--resume')
+        assert 'nothing to resume' in line and not (tmp_path / 'typo').exists()
+
+    @pytest.mark.parametrize('flag', ['--overwrite', '--resume'])
+    def test_more_trainers_than_gpus(self, folder, whole, monkeypatch, capsys, flag):
+        monkeypatch.setattr(paddle.device, 'is_compiled_with_cuda', lambda: True)
+        monkeypatch.setattr(paddle.device.cuda, 'device_count', lambda: 1)
+        monkeypatch.setattr(paddle, 'set_device', lambda _: None)
+        monkeypatch.setattr(paddle, 'set_flags', lambda _: None)
+        arguments = command(folder, whole, '--lr', 0.001, '--trainer', 2, '--batch_size', 3, flag)
+        assert train.main(arguments[2:]) == 1
+        assert '--trainer 2: this machine shows 1 GPU' in capsys.readouterr().err
+        assert checkpoint_files(whole / 'checkpoints')
+
     @pytest.mark.parametrize(
         'mistake',
         [
@@ -418,7 +472,7 @@ def test_pictures_on_both_lists_are_remarked(folder, tmp_path, capsys):
     (tmp_path / 'val.txt').write_text('\n'.join(lines))
     (tmp_path / 'train.txt').write_text('\n'.join(lines[::3]))
     flags = '--train_list', str(tmp_path / 'train.txt'), '--data_dir', str(DATA)
-    prepare(parse_options([*flags, '--output', str(tmp_path / 'out'), '--from_scratch']))
+    start.check(parse_options([*flags, '--from_scratch']))
     assert capsys.readouterr().out.startswith(
         '3 pictures are in the train list and in the val list'
     )
