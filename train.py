@@ -5,6 +5,7 @@ run, `Run` its epochs, `training/step.py` one update. All that is random depends
 position in the run alone, so a run that was stopped continues bit for bit.
 """
 
+import os
 import signal
 import sys
 from itertools import islice
@@ -25,6 +26,7 @@ from results.evaluation import Evaluator, write_report
 from results.events import Events
 from training import output, processes, start
 from training.checkpoint import save_checkpoint
+from training.feed import feed
 from training.options import parse_options
 from training.precision import Precision, check_precision
 from training.solver import SGD, Schedule
@@ -37,9 +39,13 @@ def main(argv=None):
     options = parse_options(argv)
     if options.resume and processes.first():
         options = parse_options(argv, start.stored_options(options))
-    device = choose_device(options.device)
+    device = choose_device(options.device, options.amp == 'tf32')
     check_precision(options.amp, device)
-    processes.check_trainers(options.trainer, device)
+    options.trainer = processes.count_trainers(options.trainer, device)
+    if options.num_workers is None:
+        options.num_workers = min(8, max(1, (os.cpu_count() or 1) // options.trainer))
+    if processes.first():
+        print(f'device: {device}, {options.amp or "float32"}, trainers: {options.trainer}')
     lock = prepare(options) if processes.first() else None
     try:
         if options.trainer == 1 or processes.launched():
@@ -62,8 +68,8 @@ def prepare(options):
 
 def train(options):
     """A whole run, in each of its processes; returns the exit status."""
-    device = choose_device(options.device)
-    rank, world = processes.join_group()
+    device = choose_device(options.device, options.amp == 'tf32')
+    rank, world = processes.join_group(device)
     stop = processes.StopRequest()
     begun, options = start.shared_start(options, rank)
     run = Run(options, begun, (rank, world), device)
@@ -150,10 +156,7 @@ class Run:
         """From where the run is to the epoch's end; returns False where it was asked to stop."""
         options, state = self.options, self.state
         epoch, position = divmod(state.iteration, self.epoch_iterations)
-        batches = reader.train_loader(
-            self.train_list, self.preprocessing, self.sampling, epoch, position,
-            options.num_workers, self.features,
-        )  # fmt: skip
+        batches = self.batches(epoch, position)
         left = min(self.epoch_iterations - position, self.schedule.max_iter - state.iteration)
         pictures = state.group_batch * options.iter_size
         with Meter(f'epoch {epoch + 1}', left * pictures, self.is_first) as meter:
@@ -168,13 +171,22 @@ class Run:
         self.images_per_second = meter.rate()
         return not step.stop
 
+    def batches(self, epoch, position):
+        """What the learner is fed, from iteration `position` of an epoch on."""
+        read = reader.train_loader(
+            self.train_list, self.preprocessing, self.sampling, epoch, position,
+            self.options.num_workers, self.features,
+        )  # fmt: skip
+        return read if self.features else feed(read, self.preprocessing, self.device)
+
     def update(self, batches, stop):
         """One iteration: the next iter_size of `batches`, and one train_step."""
         iteration = self.state.iteration
         rate = self.schedule.rate(iteration)
         self.dropout.begin(iteration)
+        chosen = islice(batches, self.options.iter_size)
         try:
-            step = train_step(self.learner, self.solver, self.inputs(batches), rate, stop)
+            step = train_step(self.learner, self.solver, chosen, rate, stop)
         except FloatingPointError:
             raise UserError(
                 f'the loss or a gradient is NaN or infinite at iteration {iteration} (rate '
@@ -183,13 +195,6 @@ class Run:
         self.state.precision = self.learner.precision.state
         self.state.add(step)
         return step
-
-    def inputs(self, batches):
-        """What the learner is fed of the next iter_size of `batches`, one at a time."""
-        for crops, labels in islice(batches, self.options.iter_size):
-            if self.features is None:
-                crops = reader.network_input(crops, self.preprocessing)
-            yield crops, labels
 
     def evaluation_due(self):
         """Whether an epoch (or the run) is complete but for its evaluation."""

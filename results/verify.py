@@ -5,6 +5,7 @@ from typing import NamedTuple
 import common.paddle_setup  # noqa: F401 - before Paddle
 
 import numpy as np
+import paddle
 from google.protobuf import text_format
 
 import reader
@@ -52,6 +53,7 @@ def compare(model, caffemodel_path, image):
     Returns a Difference for each blob of the caffemodel, in Caffe's order. `model` is what --model
     takes. Raises VerifyError where OpenCV cannot read the file.
     """
+    paddle.set_device('cpu')  # a GPU would round otherwise
     tensors, config = parameters.read_model(model)
     preprocessing = preprocessing_of(config)
     picture = reader.preprocess(image, preprocessing)

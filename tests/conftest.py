@@ -9,6 +9,7 @@ import common.paddle_setup  # noqa: F401 - before Paddle
 
 import cv2
 import numpy as np
+import paddle
 import pytest
 
 from caffe_format import caffemodel
@@ -17,6 +18,9 @@ from network import architecture
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / 'golden'
 MEAN = np.array([104, 117, 123])  # BGR
+
+
+paddle.set_device('cpu')  # the golden data are compared there, whatever the machine has
 
 
 def pytest_configure(config):

@@ -1,7 +1,6 @@
 """The command line of train.py: flags, recipes, and what has to hold among them."""
 
 import argparse
-import os
 from pathlib import Path
 
 from common.console import UserError
@@ -55,8 +54,6 @@ def parse_options(argv=None, resumed=None):
         raise UserError(
             '--from_scratch starts from random weights and --model from a model; give one'
         )
-    if options.num_workers is None:
-        options.num_workers = min(8, max(1, (os.cpu_count() or 1) // options.trainer))
     if options.output is None and (options.resume or options.overwrite):
         options.output = 'output'
     if options.resume and options.overwrite:
@@ -171,12 +168,17 @@ def _parser():
 
     group = parser.add_argument_group('machine')
     group.add_argument(
-        '--trainer', type=count, default=1, help='processes, each on a GPU of its own or on the CPU'
+        '--trainer',
+        type=lambda text: text if text == 'auto' else count(text),
+        default=1,
+        help='processes, each on a GPU of its own or on the CPU; auto: one a GPU, or two on a CPU',
     )
     group.add_argument(
         '--device', choices=['auto', 'cpu', 'gpu'], default='auto', help='where to compute'
     )
-    group.add_argument('--amp', choices=['bfloat16', 'float16'], help='mixed precision, GPU alone')
+    group.add_argument(
+        '--amp', choices=['tf32', 'bfloat16', 'float16'], help='mixed precision, GPU alone'
+    )
 
     group = parser.add_argument_group('what is kept')
     group.add_argument(

@@ -6,11 +6,13 @@ import paddle
 
 from common.console import UserError
 
+# NVIDIA's compute capabilities: tensor cores since 7.0, bfloat16 and TF32 since 8.0
+LOWEST_CAPABILITY = {'tf32': (8, 0), 'bfloat16': (8, 0), 'float16': (7, 0)}
 GROW_EVERY = 2000  # updates without overflow, after which the scale is doubled
 
 
 class Precision:
-    """`amp`: None for float32 throughout, 'bfloat16' or 'float16'.
+    """`amp`: None for float32 throughout, 'tf32' (see choose_device), 'bfloat16' or 'float16'.
 
     float16 has no room for small gradients, so the loss is multiplied by `scale` (a power of two);
     an update whose gradients overflow is left out and the scale halved. `state` is what a
@@ -26,7 +28,7 @@ class Precision:
         return [self.scale, self.good]
 
     def autocast(self):
-        if self.amp is None:
+        if self.amp in (None, 'tf32'):
             return nullcontext()
         return paddle.amp.auto_cast(level='O1', dtype=self.amp)
 
@@ -45,7 +47,14 @@ class Precision:
 
 def check_precision(amp, device):
     """Raises UserError where `device` cannot compute in mixed precision `amp`."""
-    if amp and not device.is_gpu:
+    if amp is None:
+        return
+    if not device.is_gpu:
         raise UserError(f'--amp {amp} needs a GPU; leave it out to train in float32 on the CPU')
-    if amp == 'bfloat16' and not paddle.amp.is_bfloat16_supported():
-        raise UserError('--amp bfloat16: this GPU has none; use --amp float16')
+    capability = paddle.device.cuda.get_device_capability()
+    if capability < LOWEST_CAPABILITY[amp]:
+        lowest, found = ('.'.join(map(str, v)) for v in (LOWEST_CAPABILITY[amp], capability))
+        raise UserError(
+            f'--amp {amp} needs a GPU of compute capability {lowest} or more, and this one has '
+            f'{found}; leave it out' + (' or use float16' if capability >= (7, 0) else '')
+        )

@@ -10,6 +10,8 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
+import threading
 import time
 import traceback
 import warnings
@@ -20,7 +22,9 @@ import paddle
 import paddle.distributed as dist
 
 from common.console import UserError, explain
+from common.device import count_gpus
 
+STUCK_SECONDS = 1800.0  # longer than any evaluation or reading between two meetings
 GRACE_SECONDS = 3  # between asking a process to end and ending it
 
 
@@ -48,13 +52,23 @@ class StopRequest:
         return self.signal is not None or orphaned
 
 
-def check_trainers(count, device):
-    """Raises UserError where this machine has not a GPU for each of `count` processes."""
-    if device.is_gpu and not launched() and count > (gpus := paddle.device.cuda.device_count()):
+def count_trainers(wanted, device):
+    """How many processes --trainer `wanted` (a number, or 'auto') means on this machine.
+
+    'auto': one a GPU, or two on a CPU of several cores. Raises UserError for more than there are
+    GPUs, since each needs one of its own.
+    """
+    if launched():
+        return 1
+    gpus = count_gpus() if device.is_gpu else 0
+    if wanted == 'auto':
+        return gpus or min(2, os.cpu_count() or 1)
+    if gpus and wanted > gpus:
         raise UserError(
-            f'--trainer {count}: this machine shows {gpus} GPU{"s" * (gpus > 1)}, and each process '
-            f'needs one of its own; use --trainer {gpus}, or --device cpu'
+            f'--trainer {wanted}: this machine shows {gpus} GPU{"s" * (gpus > 1)}, and each '
+            f'process needs one of its own; use --trainer {gpus}, or --device cpu'
         )
+    return wanted
 
 
 def launched():
@@ -67,16 +81,53 @@ def first():
     return os.environ.get('PADDLE_TRAINER_ID', '0') == '0'
 
 
-def join_group():
+def join_group(device):
     """Meet the other processes; returns (rank, world)."""
     if launched():  # the processes of --trainer, too, find PADDLE_TRAINERS_NUM set
+        # Left to itself, a GPU build of Paddle takes the GPU, whatever device was chosen.
+        os.environ['PADDLE_DISTRI_BACKEND'] = device.backend
         with contextlib.redirect_stderr(io.StringIO()):  # it lists its own flags there
             dist.init_parallel_env()
+        if device.is_gpu:
+            _heart.watch()
     return dist.get_rank(), dist.get_world_size()
+
+
+class Heart:
+    """Ends this process when the group has not met for STUCK_SECONDS.
+
+    gloo notices a lost peer by itself; NCCL may wait for it for ever, inside a call that no signal
+    interrupts.
+    """
+
+    def __init__(self, clock=time.monotonic, end=os._exit):
+        self.clock, self.end, self.last = clock, end, clock()
+
+    def beat(self):
+        self.last = self.clock()
+
+    def watch(self):
+        self.beat()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self):
+        while self.clock() - self.last < STUCK_SECONDS:
+            time.sleep(min(1.0, STUCK_SECONDS / 10))
+        print(
+            f'the training processes have not met for {STUCK_SECONDS:.0f} s; one is probably lost; '
+            '--resume continues',
+            file=sys.stderr,
+            flush=True,
+        )
+        self.end(1)
+
+
+_heart = Heart()
 
 
 def mean_over_group(vector):
     """The mean of every process's float32 Tensor `vector`, the same bits in each."""
+    _heart.beat()
     if dist.get_world_size() > 1:
         with _connection():
             dist.all_reduce(vector)
@@ -115,8 +166,8 @@ def broadcast_text(text):
 def _connection():
     try:
         yield
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]  # gloo's: connection reset by peer, say
+    except (RuntimeError, OSError) as error:  # gloo's and NCCL's
+        reason = str(error).strip().splitlines()[-1]  # connection reset by peer, say
         raise UserError(
             f'lost the connection to another training process ({reason}); --resume continues'
         ) from None
@@ -144,7 +195,7 @@ def _trainer(function, arguments, messages):
     paddle.disable_signal_handler()  # it would write C++ traces where SIGTERM ends a process
     try:
         status = function(arguments)
-    except (UserError, OSError) as error:
+    except (UserError, OSError, MemoryError) as error:
         messages.put(explain(error))
         status = 1
     except Exception:

@@ -156,11 +156,14 @@ def _classes(options, train_list):
 
 
 def _from_fillers(options):
+    device = paddle.device.get_device()
     paddle.set_device('cpu')  # the same numbers, whatever the device
     paddle.seed(options.seed)
     config = parameters.make_config(options.version, options.bypass, 2)
     network = parameters.empty_network(config)
-    return {name: value.numpy() for name, value in network.state_dict().items()}, config
+    tensors = {name: value.numpy() for name, value in network.state_dict().items()}
+    paddle.set_device(device)
+    return tensors, config
 
 
 def fit_classes(tensors, config, class_num, class_names, seed):
