@@ -10,11 +10,13 @@ import math
 import sys
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Optional
 
 import numpy as np
 
 from common.console import UserError, one_line_errors
 from pictures import workers
+from pictures.augmentation import Augmentation, augment
 from pictures.decoding import MAX_PIXELS, PictureError, check_picture, cv2, load_picture, named
 from pictures.folders import print_counts, write_lists
 
@@ -84,15 +86,15 @@ def network_input(batch, preprocessing):
 # --------------------------------------------------------------------------------------------------
 
 
-def epoch_order(n, count, mirror, seed, epoch):
-    """Which picture and which crop of it stands at each of an epoch's `count` positions.
+def epoch_order(n, count, seed, epoch, crops):
+    """Which picture stands at each of an epoch's `count` positions, and a number 0 to crops - 1.
 
-    Returns indices int64 [count], a permutation of `n` that starts again where it ends, and crops
-    int64 [count]: 0 to 4 for five_crop, plus 5 for mirrored. Both depend on seed and epoch alone.
+    Returns int64 [count] twice; the first is a permutation of `n` that starts again where it ends.
+    Both depend on seed and epoch alone.
     """
     random = np.random.default_rng((seed, epoch))
     order = random.permutation(n)
-    return np.resize(order, count), random.integers(0, 10 if mirror else 5, count)
+    return np.resize(order, count), random.integers(0, crops, count)
 
 
 @dataclass(frozen=True)
@@ -101,12 +103,15 @@ class Sampling:
 
     `rank` of `world` processes takes its part of each update. What an update sees depends on
     `seed`, the epoch and the position in it alone, not on how many workers read it, nor on whether
-    two processes or one of twice the batch size see it.
+    two processes or one of twice the batch size see it. `crop`: 'five' takes a corner or the
+    centre, 'random' the network's size anywhere, 'area' what `augmentation` says.
     """
 
     batch_size: int
     seed: int = 0
+    crop: str = 'five'
     mirror: bool = False
+    augmentation: Optional[Augmentation] = None
     rank: int = 0
     world: int = 1
     iter_size: int = 1
@@ -116,10 +121,43 @@ class Sampling:
         return -(-n // (self.batch_size * self.world * self.iter_size))
 
     def positions(self, n, epoch, start=0):
-        """(indices, crops) of this process from iteration `start` on, see epoch_order."""
+        """(indices, views) of this process from iteration `start` on: what `view` takes."""
         shape = (self.iterations(n), self.iter_size, self.world, self.batch_size)
-        order = epoch_order(n, math.prod(shape), self.mirror, self.seed, epoch)
-        return tuple(values.reshape(shape)[start:, :, self.rank].ravel() for values in order)
+        count = math.prod(shape)
+        indices, crops = epoch_order(n, count, self.seed, epoch, 10 if self.mirror else 5)
+        if self.crop != 'five':
+            crops = np.arange(count)  # the position itself, which seeds what is drawn there
+        return tuple(v.reshape(shape)[start:, :, self.rank].ravel() for v in (indices, crops))
+
+
+class TrainingViews:
+    """What training sees of a picture in `epoch`, uint8 [crop, crop, 3], by Sampling's numbers."""
+
+    def __init__(self, preprocessing, sampling, epoch):
+        self.preprocessing, self.sampling, self.epoch = preprocessing, sampling, epoch
+
+    def __call__(self, picture, number):
+        size, sampling = self.preprocessing.crop, self.sampling
+        if sampling.crop == 'five':
+            view = five_crop(resize(picture, self.preprocessing), number % 5, size)
+            return view[:, ::-1] if number >= 5 else view
+        random = np.random.default_rng((sampling.seed, self.epoch, int(number)))
+        if sampling.crop == 'area':
+            return augment(picture, random, size, sampling.augmentation)
+        picture = resize(picture, self.preprocessing)
+        top, left = (int(random.integers(0, n - size + 1)) for n in picture.shape[:2])
+        view = picture[top : top + size, left : left + size]
+        return view[:, ::-1] if sampling.mirror and random.random() < 0.5 else view
+
+
+class CentreView:
+    """What evaluation sees."""
+
+    def __init__(self, preprocessing):
+        self.preprocessing = preprocessing
+
+    def __call__(self, picture, _):
+        return centre_crop(resize(picture, self.preprocessing), self.preprocessing.crop)
 
 
 def train_loader(pictures, preprocessing, sampling, epoch, start=0, num_workers=0, work=None):
@@ -129,9 +167,10 @@ def train_loader(pictures, preprocessing, sampling, epoch, start=0, num_workers=
     `work.picture_bytes` a picture. Each iteration is `iter_size` batches of exactly `batch_size`
     pictures. Raises PictureError, which names the list's line, and workers.WorkerError.
     """
-    indices, crops = sampling.positions(len(pictures), epoch, start)
-    size, work = sampling.batch_size, work or _without_indices
-    return _load(_Batches(pictures, preprocessing, indices, crops, size, work), num_workers)
+    positions = sampling.positions(len(pictures), epoch, start)
+    view = TrainingViews(preprocessing, sampling, epoch)
+    work = work or _without_indices
+    return _load(_Batches(pictures, view, positions, sampling.batch_size, work), num_workers)
 
 
 def _without_indices(indices, images, labels):
@@ -145,9 +184,9 @@ def eval_loader(pictures, preprocessing, batch_size, indices=None, num_workers=0
     `work` makes of these three where they were read. Raises as train_loader does.
     """
     indices = np.arange(len(pictures)) if indices is None else indices
-    crops = np.full(len(indices), CENTRE)
-    batches = _Batches(pictures, preprocessing, indices, crops, batch_size, work)
-    return _load(batches, num_workers)
+    positions = indices, np.zeros(len(indices), np.int64)
+    view = CentreView(preprocessing)
+    return _load(_Batches(pictures, view, positions, batch_size, work), num_workers)
 
 
 class _Batches:
@@ -156,18 +195,17 @@ class _Batches:
     An error travels as data, since an exception would arrive wrapped in a traceback.
     """
 
-    def __init__(self, pictures, preprocessing, indices, crops, batch_size, work=None):
+    def __init__(self, pictures, view, positions, batch_size, work=None):
         self.pictures = pictures
-        self.preprocessing = preprocessing
-        self.indices = indices
-        self.crops = crops
+        self.view = view
+        self.indices, self.numbers = positions
         self.batch_size = batch_size
         self.work = work
 
     @property
     def item_bytes(self):
         """The most that the arrays of one item have."""
-        picture_bytes = getattr(self.work, 'picture_bytes', self.preprocessing.crop**2 * 3)
+        picture_bytes = getattr(self.work, 'picture_bytes', self.view.preprocessing.crop**2 * 3)
         return self.batch_size * picture_bytes
 
     def __len__(self):
@@ -181,22 +219,20 @@ class _Batches:
             return None, str(error)
 
     def _batch(self, chosen):
-        indices, size = self.indices[chosen], self.preprocessing.crop
+        indices, size = self.indices[chosen], self.view.preprocessing.crop
         images = np.empty((len(indices), size, size, 3), np.uint8)
-        for image, index, crop in zip(images, indices, self.crops[chosen]):
-            image[...] = self._crop(index, crop)
+        for image, index, number in zip(images, indices, self.numbers[chosen]):
+            image[...] = self._view(index, number)
         return indices, images, self.pictures.labels[indices].astype(np.int64)
 
-    def _crop(self, index, crop):
+    def _view(self, index, number):
         path = self.pictures.path(index)
         try:
             picture = load_picture(path)
             with named(path):
-                picture = resize(picture, self.preprocessing)
-                picture = five_crop(picture, crop % 5, self.preprocessing.crop)
+                return self.view(picture, number)
         except PictureError as error:
             raise PictureError(f'{self.pictures.where(index)}: {error}') from None
-        return picture[:, ::-1] if crop >= 5 else picture
 
 
 def _load(batches, num_workers):

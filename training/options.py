@@ -1,6 +1,7 @@
 """The command line of train.py: flags, recipes, and what has to hold among them."""
 
 import argparse
+import re
 from pathlib import Path
 
 from common.console import UserError
@@ -9,29 +10,30 @@ from network.preprocessing import RESIZES
 from training.solver import POLICIES, SGD
 
 RECIPES = {
-    # A few hundred pictures and a network that already knows ImageNet: the defaults below.
-    'finetune': {},
-    # SqueezeNet_v1.1/solver.prototxt of the original release, from scratch on ImageNet.
-    'paper': {
-        'from_scratch': True,
-        'lr': 0.04,
-        'lr_policy': 'poly',
-        'power': 1.0,
-        'batch_size': 32,
-        'iter_size': 16,
-        'max_iter': 170000,
-        'momentum': 0.9,
-        'weight_decay': 2e-4,
-        'solver': 'caffe',
-        'mirror': True,
-        'save_every': 1000,
+    # One's own pictures, 30 to 10,000, and a network that already knows ImageNet: the defaults.
+    'own': {},
+    # Plain fine-tuning with Caffe's solver: what the golden trajectories are of.
+    'caffe': {
+        'head': 'filler', 'conv10_relu': True, 'crop': 'five', 'mirror': False, 'colour': 0.0,
+        'smoothing': 0.0, 'dropout': 0.5, 'epochs': 5, 'lr': 0.0002, 'lr_policy': 'poly',
+        'weight_decay': 2e-4, 'patience': 0,
     },
-}
+    # SqueezeNet_v1.1's solver.prototxt and train_val.prototxt of the original release, ImageNet
+    # from scratch: pictures warped to 256x256, random crops, no mirror.
+    'paper': {
+        'from_scratch': True, 'head': 'filler', 'conv10_relu': True, 'crop': 'random',
+        'resize': 'warp', 'mirror': False, 'colour': 0.0, 'smoothing': 0.0, 'dropout': 0.5,
+        'lr': 0.04, 'lr_policy': 'poly', 'power': 1.0, 'batch_size': 32, 'iter_size': 16,
+        'max_iter': 170000, 'momentum': 0.9, 'weight_decay': 2e-4, 'solver': 'caffe',
+        'save_every': 1000, 'patience': 0,
+    },
+}  # fmt: skip
 
 # On --resume these may differ from the interrupted run: the result does not depend on them.
 FREE_ON_RESUME = {
     'resume', 'overwrite', 'output', 'num_workers', 'keep', 'save_every', 'trainer', 'batch_size',
-    'device', 'tensorboard', 'data_dir', 'model', 'recipe', 'train_list', 'val_list',
+    'device', 'tensorboard', 'data_dir', 'model', 'recipe', 'train_list', 'val_list', 'test_list',
+    'folder', 'time', 'patience', 'epochs', 'max_iter', 'show_batch', 'unknown',
 }  # fmt: skip
 
 
@@ -46,19 +48,27 @@ def parse_options(argv=None, resumed=None):
     if resumed:
         _refuse_changes(options, resumed)
     options.train_list = str(Path(options.train_list))
-    if options.val_list is None:
-        options.val_list = str(Path(options.train_list).with_name('val.txt'))
+    for name in ('val', 'test'):
+        beside = Path(options.train_list).with_name(f'{name}.txt')
+        if getattr(options, f'{name}_list') is None and (name == 'val' or beside.exists()):
+            setattr(options, f'{name}_list', str(beside))
+    _check(options)
+    if options.output is None and (options.resume or options.overwrite):
+        options.output = 'output'
+    return options
+
+
+def _check(options):
     if options.lr_policy == 'step' and not options.step_size:
         raise UserError('--lr_policy step needs --step_size ITERATIONS')
     if options.from_scratch and options.model:
         raise UserError(
             '--from_scratch starts from random weights and --model from a model; give one'
         )
-    if options.output is None and (options.resume or options.overwrite):
-        options.output = 'output'
     if options.resume and options.overwrite:
         raise UserError('--resume continues a run and --overwrite deletes it; give one of them')
-    return options
+    if options.from_scratch and options.head == 'fit':
+        options.head = 'filler'  # there is nothing yet that a layer could be fitted to
 
 
 def _refuse_changes(options, resumed):
@@ -89,6 +99,18 @@ def _share(text):
     return value
 
 
+def _seconds(text):
+    """'90', '10m' or '1.5h' in seconds."""
+    match = re.fullmatch(r'(\d+(?:\.\d+)?)([smh]?)', text)
+    if not match:
+        raise argparse.ArgumentTypeError(f'{text}: give seconds, or 10m, or 1.5h')
+    return float(match[1]) * {'': 1, 's': 1, 'm': 60, 'h': 3600}[match[2]]
+
+
+COUNT, WHOLE = _at_least(1, int), _at_least(0, int)
+POSITIVE, NUMBER = _at_least(1e-12, float), _at_least(0, float)
+
+
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Shows the defaults that say something."""
 
@@ -99,17 +121,32 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
 def _parser():
     parser = argparse.ArgumentParser(
-        description='Fine-tune SqueezeNet. Without a flag: the demo, on the photos in data/.',
+        description="Teach SqueezeNet one's own pictures: a folder of class folders is enough. "
+        'Without anything: the demo, on the photos in data/.',
         formatter_class=_HelpFormatter,
     )
-    count, positive = _at_least(1, int), _at_least(1e-12, float)
-    number, whole = _at_least(0, float), _at_least(0, int)
+    parser.add_argument('folder', nargs='?', help='a folder with a subfolder of pictures a class')
+    groups = (_network_flags, _picture_flags, _solver_flags, _length_flags, _machine_flags)
+    for add_flags in (*groups, _output_flags):
+        add_flags(parser)
+    return parser
 
+
+def _switch(group, name, **options):
+    group.add_argument(f'--{name}', action=argparse.BooleanOptionalAction, **options)
+
+
+def _network_flags(parser):
     group = parser.add_argument_group('what to train')
     group.add_argument(
-        '--model',
-        help='parameter directory or file to start from; default: caffe_params, which is made of '
-        'the bundled Caffe weights if need be',
+        '--recipe',
+        choices=sorted(RECIPES),
+        default='own',
+        help="defaults for one's own pictures, for plain fine-tuning as Caffe does it, or (paper) "
+        'those of the original prototxts, for ImageNet from scratch',
+    )
+    group.add_argument(
+        '--model', help='what to start from; default: caffe_params, else the bundled Caffe weights'
     )
     group.add_argument(
         '--from_scratch', action='store_true', help="start from random weights, Caffe's fillers"
@@ -119,60 +156,84 @@ def _parser():
     )
     group.add_argument('--bypass', choices=['simple', 'complex'], help='with --from_scratch')
     group.add_argument(
+        '--conv10_pad', type=int, choices=[0, 1], default=0, help='with --from_scratch; 1: v1.0'
+    )
+    group.add_argument(
+        '--head', choices=['fit', 'filler'], default='fit',
+        help='a new conv10 begins as the best one for the network as it is, or as random numbers',
+    )  # fmt: skip
+    _switch(group, 'conv10_relu', default=False, help='a ReLU behind a new conv10, as in Caffe')
+    group.add_argument(
         '--freeze', metavar='LAYER', help='keep everything up to LAYER (fire9, say) as it is'
     )
     group.add_argument('--dropout', type=_share, default=0.5, help='share dropped before conv10')
 
+
+def _picture_flags(parser):
     group = parser.add_argument_group('pictures')
     group.add_argument('--train_list', default=str(DATA / 'train.txt'), help='lines `path label`')
     group.add_argument('--val_list', help='default: val.txt beside the train list')
+    group.add_argument('--test_list', help='default: test.txt beside it, if there; used once')
     group.add_argument('--data_dir', help="where relative paths start; default: the list's folder")
     group.add_argument('--resize', choices=RESIZES, help="default: as the model's config.json says")
-    group.add_argument('--mirror', action='store_true', help='mirror half of the training pictures')
     group.add_argument(
-        '--num_workers',
-        type=whole,
-        help="reading processes per trainer; default: the trainer's share "
-        'of the cores; 0: the trainer reads itself',
+        '--crop', choices=['area', 'random', 'five'], default='area',
+        help='part of a picture that training sees: of any size and place, of the network\'s size '
+        'at any place, or one of five',
+    )  # fmt: skip
+    _switch(group, 'mirror', default=True, help='mirror half of the training pictures')
+    group.add_argument('--colour', type=_share, default=0.2, help='change of colours, up to this')
+    group.add_argument('--smoothing', type=_share, default=0.1, help='of the labels')
+    group.add_argument(
+        '--balance', action='store_true', help='each class counts alike, however many pictures'
     )
+    group.add_argument('--skip_bad', action='store_true', help='leave out unreadable pictures')
+    group.add_argument('--show_batch', metavar='PNG', help='draw what training sees, and end')
 
+
+def _solver_flags(parser):
     group = parser.add_argument_group(
         'optimisation (per process: batch_size; per update: x iter_size)'
     )
     group.add_argument(
-        '--recipe',
-        choices=sorted(RECIPES),
-        default='finetune',
-        help='defaults for a few hundred pictures, or (paper) the original solver.prototxt, for '
-        'ImageNet from scratch',
-    )
-    group.add_argument(
-        '--solver',
-        choices=SGD.RULES,
-        default='caffe',
-        help="whose momentum: Caffe's keeps the "
-        'learning rate in the velocity, Paddle (and PyTorch) apply it afterwards',
-    )
-    group.add_argument('--batch_size', type=count, default=32, help='pictures')
-    group.add_argument('--iter_size', type=count, default=1, help='batches per update')
-    group.add_argument('--epochs', type=count, default=5, help='passes over the train list')
-    group.add_argument('--max_iter', type=count, help='updates; overrides --epochs')
-    group.add_argument('--lr', type=positive, default=0.0002, help='learning rate at the start')
-    group.add_argument('--lr_policy', choices=POLICIES, default='poly', help='how it changes')
-    group.add_argument('--power', type=number, default=1.0, help='of poly')
-    group.add_argument('--step_size', type=count, help='updates between steps of policy step')
-    group.add_argument('--gamma', type=positive, default=0.1, help='factor of policy step')
+        '--solver', choices=SGD.RULES, default='caffe',
+        help="whose momentum: Caffe's keeps the learning rate in the velocity, Paddle (and "
+        'PyTorch) apply it afterwards',
+    )  # fmt: skip
+    group.add_argument('--batch_size', type=COUNT, default=32, help='pictures')
+    group.add_argument('--iter_size', type=COUNT, default=1, help='batches per update')
+    group.add_argument('--lr', type=POSITIVE, default=0.001, help='learning rate at the start')
+    group.add_argument('--lr_policy', choices=POLICIES, default='cosine', help='how it changes')
+    group.add_argument('--power', type=NUMBER, default=1.0, help='of poly')
+    group.add_argument('--step_size', type=COUNT, help='updates between steps of policy step')
+    group.add_argument('--gamma', type=POSITIVE, default=0.1, help='factor of policy step')
     group.add_argument('--momentum', type=_share, default=0.9, help='share of the velocity kept')
-    group.add_argument('--weight_decay', type=number, default=2e-4, help='L2, biases too')
-    group.add_argument('--seed', type=whole, default=1, help='of order, crops, dropout, fillers')
+    group.add_argument('--weight_decay', type=NUMBER, default=2e-4, help='L2, biases too')
+    group.add_argument('--seed', type=WHOLE, default=1, help='of order, crops, dropout, fillers')
 
+
+def _length_flags(parser):
+    group = parser.add_argument_group('how long')
+    group.add_argument('--epochs', type=WHOLE, default=10, help='passes over the train list')
+    group.add_argument('--max_iter', type=COUNT, help='updates; overrides --epochs')
+    group.add_argument('--time', type=_seconds, help='end after so long: 90 (seconds), 10m, 1.5h')
+    group.add_argument(
+        '--patience', type=WHOLE, default=10,
+        help='end after so many epochs without a better one; 0: never',
+    )  # fmt: skip
+
+
+def _machine_flags(parser):
     group = parser.add_argument_group('machine')
     group.add_argument(
-        '--trainer',
-        type=lambda text: text if text == 'auto' else count(text),
-        default=1,
+        '--trainer', type=lambda text: text if text == 'auto' else COUNT(text), default=1,
         help='processes, each on a GPU of its own or on the CPU; auto: one a GPU, or two on a CPU',
-    )
+    )  # fmt: skip
+    group.add_argument(
+        '--num_workers', type=WHOLE,
+        help="reading processes per trainer; default: the trainer's share of the cores; 0: the "
+        'trainer reads itself',
+    )  # fmt: skip
     group.add_argument(
         '--device', choices=['auto', 'cpu', 'gpu'], default='auto', help='where to compute'
     )
@@ -180,15 +241,24 @@ def _parser():
         '--amp', choices=['tf32', 'bfloat16', 'float16'], help='mixed precision, GPU alone'
     )
 
+
+def _output_flags(parser):
     group = parser.add_argument_group('what is kept')
     group.add_argument(
         '--output',
         help='directory of results and checkpoints; default: output, or the first free '
         'one of output-2, output-3, ... for a new run',
     )
-    group.add_argument('--resume', action='store_true', help='continue the run in --output')
+    group.add_argument(
+        '--resume', action='store_true',
+        help='continue the run in --output; with more --epochs, go on from its end',
+    )  # fmt: skip
     group.add_argument('--overwrite', action='store_true', help='delete the run in --output first')
-    group.add_argument('--save_every', type=count, default=200, help='updates between checkpoints')
-    group.add_argument('--keep', type=count, default=2, help='checkpoints kept')
+    group.add_argument('--save_every', type=COUNT, default=200, help='updates between checkpoints')
+    group.add_argument('--keep', type=COUNT, default=2, help='sound checkpoints kept')
+    group.add_argument(
+        '--unknown', type=_share, metavar='PRECISION',
+        help='the model is to answer `unknown` where it is not sure: choose the threshold at which '
+        'so many of its answers on the val list are right (0.95, say)',
+    )  # fmt: skip
     group.add_argument('--tensorboard', action='store_true', help='write event files')
-    return parser

@@ -354,13 +354,54 @@ def test_training_batches_are_crops_of_their_pictures(pictures):
 
 
 def test_without_mirror_there_are_five_crops_and_each_epoch_has_its_own():
-    indices, crops = reader.epoch_order(1000, 1000, False, seed=1, epoch=0)
+    indices, crops = reader.epoch_order(1000, 1000, seed=1, epoch=0, crops=5)
     assert sorted(indices) == list(range(1000))
     assert set(crops) == set(range(5))
     for seed, epoch in (1, 1), (2, 0):
-        others, other_crops = reader.epoch_order(1000, 1000, False, seed, epoch)
+        others, other_crops = reader.epoch_order(1000, 1000, seed, epoch, crops=5)
         assert (others != indices).any()
         assert (other_crops != crops).any()
+
+
+def views(pictures, **options):
+    batches = reader.train_loader(pictures, SHORT, reader.Sampling(4, **options), 0)
+    return np.concatenate([images for images, _ in batches])
+
+
+def test_random_crops_are_parts_of_the_resized_picture_anywhere(pictures):
+    """As Caffe's training crops; the picture is as it was resized, the place is drawn."""
+    seen = set()
+    for seed in range(3):
+        indices, _ = reader.Sampling(4, seed, 'random').positions(COUNT, 0)
+        for image, index in zip(views(pictures, seed=seed, crop='random'), indices):
+            whole = reader.resize(reader.load_picture(pictures.path(index)), SHORT)
+            windows = np.lib.stride_tricks.sliding_window_view(whole, (227, 227, 3))
+            found = np.argwhere((windows[:, :, 0, 0, 0] == image[0, 0]).all(axis=-1))
+            places = [(y, x) for y, x in found if (whole[y : y + 227, x : x + 227] == image).all()]
+            assert places
+            seen.update(places)
+    assert len(seen) > 20
+
+
+@pytest.mark.parametrize('crop', ['random', 'area'])
+def test_drawn_views_depend_on_seed_epoch_and_position_alone(pictures, crop):
+    augmentation = reader.Augmentation() if crop == 'area' else None
+    how = {'seed': 3, 'crop': crop, 'mirror': True, 'augmentation': augmentation}
+    whole = reader.train_loader(pictures, SHORT, reader.Sampling(4, **how), 1)
+    whole = [images for images, _ in whole]
+    workers_ = reader.train_loader(pictures, SHORT, reader.Sampling(4, **how), 1, num_workers=2)
+    later = reader.train_loader(pictures, SHORT, reader.Sampling(4, **how), 1, start=1)
+    halves = [
+        [images for images, _ in reader.train_loader(pictures, SHORT, half, 1)]
+        for half in (reader.Sampling(2, **how, rank=rank, world=2) for rank in range(2))
+    ]
+    for images, (others, _) in zip(whole, workers_):
+        assert np.array_equal(images, others)
+    assert np.array_equal(next(later)[0], whole[1])
+    for images, first, second in zip(whole, *halves):
+        assert np.array_equal(images, np.concatenate([first, second]))
+    other_epoch = reader.train_loader(pictures, SHORT, reader.Sampling(4, **how), 2)
+    assert not np.array_equal(next(other_epoch)[0], whole[0])
 
 
 def test_an_epoch_is_filled_up_to_whole_iterations(pictures):
