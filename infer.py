@@ -17,6 +17,7 @@ import numpy as np
 
 import reader
 from common.console import Meter, UserError, one_line_errors
+from common.cores import usable_cores
 from common.device import choose_device
 from common.files import atomic_write
 from models import parameters
@@ -50,7 +51,7 @@ def parse_arguments(argv=None):
     parser.add_argument(
         '--num_workers',
         type=int,
-        default=os.cpu_count(),
+        default=usable_cores(),
         help='processes for a val list (default: a core each); 0: none but this one',
     )
     parser.add_argument('--device', choices=['auto', 'cpu', 'gpu'], default='auto')

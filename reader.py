@@ -8,13 +8,12 @@ Pictures are numpy arrays, uint8 [height, width, 3] in BGR order, as Caffe's wer
 import argparse
 import math
 import sys
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Optional
 
 import numpy as np
 
-from common.console import UserError, one_line_errors
+from common.console import one_line_errors
 from pictures import workers
 from pictures.augmentation import Augmentation, augment
 from pictures.decoding import MAX_PIXELS, PictureError, check_picture, cv2, load_picture, named
@@ -163,14 +162,15 @@ class CentreView:
 def train_loader(pictures, preprocessing, sampling, epoch, start=0, num_workers=0, work=None):
     """An epoch's batches from iteration `start` on: (uint8 [B, crop, crop, 3], int64 [B]).
 
-    Or what `work(indices, crops, labels)` makes of them where they were read, of at most
-    `work.picture_bytes` a picture. Each iteration is `iter_size` batches of exactly `batch_size`
-    pictures. Raises PictureError, which names the list's line, and workers.WorkerError.
+    Or what `work(indices, crops, labels)` makes of them where they were read. Each iteration is
+    `iter_size` batches of exactly `batch_size` pictures. Raises PictureError, which names the
+    list's line, and UserError.
     """
     positions = sampling.positions(len(pictures), epoch, start)
     view = TrainingViews(preprocessing, sampling, epoch)
     work = work or _without_indices
-    return _load(_Batches(pictures, view, positions, sampling.batch_size, work), num_workers)
+    batches = _Batches(pictures, view, positions, sampling.batch_size, work)
+    return workers.compute(batches, num_workers)
 
 
 def _without_indices(indices, images, labels):
@@ -185,15 +185,12 @@ def eval_loader(pictures, preprocessing, batch_size, indices=None, num_workers=0
     """
     indices = np.arange(len(pictures)) if indices is None else indices
     positions = indices, np.zeros(len(indices), np.int64)
-    view = CentreView(preprocessing)
-    return _load(_Batches(pictures, view, positions, batch_size, work), num_workers)
+    batches = _Batches(pictures, CentreView(preprocessing), positions, batch_size, work)
+    return workers.compute(batches, num_workers)
 
 
 class _Batches:
-    """What the loaders' processes compute: item i is batch i and None, or None and an error's text.
-
-    An error travels as data, since an exception would arrive wrapped in a traceback.
-    """
+    """What the loaders' processes compute: item i is batch i, or what `work` makes of it."""
 
     def __init__(self, pictures, view, positions, batch_size, work=None):
         self.pictures = pictures
@@ -202,21 +199,12 @@ class _Batches:
         self.batch_size = batch_size
         self.work = work
 
-    @property
-    def item_bytes(self):
-        """The most that the arrays of one item have."""
-        picture_bytes = getattr(self.work, 'picture_bytes', self.view.preprocessing.crop**2 * 3)
-        return self.batch_size * picture_bytes
-
     def __len__(self):
         return -(-len(self.indices) // self.batch_size)
 
     def __getitem__(self, i):
-        try:
-            batch = self._batch(slice(i * self.batch_size, (i + 1) * self.batch_size))
-            return (self.work(*batch) if self.work else batch), None
-        except UserError as error:
-            return None, str(error)
+        batch = self._batch(slice(i * self.batch_size, (i + 1) * self.batch_size))
+        return self.work(*batch) if self.work else batch
 
     def _batch(self, chosen):
         indices, size = self.indices[chosen], self.view.preprocessing.crop
@@ -233,15 +221,6 @@ class _Batches:
                 return self.view(picture, number)
         except PictureError as error:
             raise PictureError(f'{self.pictures.where(index)}: {error}') from None
-
-
-def _load(batches, num_workers):
-    """Yield every batch. Close it, or read it to its end, before the next."""
-    with closing(workers.compute(batches, num_workers, batches.item_bytes)) as made:
-        for batch, error in made:
-            if error:
-                raise PictureError(error)
-            yield batch
 
 
 # --------------------------------------------------------------------------------------------------

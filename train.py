@@ -5,7 +5,6 @@ run, `Run` its epochs, `training/step.py` one update. All that is random depends
 position in the run alone, so a run that was stopped continues bit for bit.
 """
 
-import os
 import signal
 import sys
 from itertools import islice
@@ -17,6 +16,7 @@ import paddle
 
 import reader
 from common.console import Meter, UserError, one_line_errors
+from common.cores import default_workers
 from common.device import choose_device
 from models import parameters
 from network.preprocessing import preprocessing_of
@@ -43,7 +43,7 @@ def main(argv=None):
     check_precision(options.amp, device)
     options.trainer = processes.count_trainers(options.trainer, device)
     if options.num_workers is None:
-        options.num_workers = min(8, max(1, (os.cpu_count() or 1) // options.trainer))
+        options.num_workers = default_workers(options.trainer)
     if processes.first():
         print(f'device: {device}, {options.amp or "float32"}, trainers: {options.trainer}')
     lock = prepare(options) if processes.first() else None

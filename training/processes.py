@@ -22,6 +22,7 @@ import paddle
 import paddle.distributed as dist
 
 from common.console import UserError, explain
+from common.cores import usable_cores
 from common.device import count_gpus
 
 STUCK_SECONDS = 1800.0  # longer than any evaluation or reading between two meetings
@@ -62,7 +63,7 @@ def count_trainers(wanted, device):
         return 1
     gpus = count_gpus() if device.is_gpu else 0
     if wanted == 'auto':
-        return gpus or min(2, os.cpu_count() or 1)
+        return gpus or min(2, usable_cores())
     if gpus and wanted > gpus:
         raise UserError(
             f'--trainer {wanted}: this machine shows {gpus} GPU{"s" * (gpus > 1)}, and each '

@@ -122,8 +122,6 @@ class FrozenFeatures:
     def __init__(self, tensors, config, freeze):
         self.preprocessing = preprocessing_of(config)
         self.predictor = Predictor(build_program(tensors, config, upto=freeze))
-        shapes = architecture.output_shapes(config['version'], self.preprocessing.crop)
-        self.picture_bytes = 4 * math.prod(shapes[freeze])
 
     def __call__(self, indices, crops, labels):
         return self.predictor(reader.network_input(crops, self.preprocessing)), labels

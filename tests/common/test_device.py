@@ -73,7 +73,7 @@ def test_trainers_are_as_many_as_gpus(gpus, monkeypatch):
     with pytest.raises(UserError, match='--trainer 5: this machine shows 4 GPUs'):
         processes.count_trainers(5, GPU)
     assert processes.count_trainers(5, CPU) == 5
-    monkeypatch.setattr(os, 'cpu_count', lambda: 1)
+    monkeypatch.setattr(processes, 'usable_cores', lambda: 1)
     assert processes.count_trainers('auto', CPU) == 1
     monkeypatch.setenv('PADDLE_TRAINERS_NUM', '8')  # launched, with a process a GPU
     assert processes.count_trainers(1, GPU) == 1

@@ -5,7 +5,6 @@ Every file is made here, by OpenCV or Pillow, so that the expected pixels are kn
 
 import io
 import os
-import signal
 import struct
 import subprocess
 import sys
@@ -20,7 +19,6 @@ from PIL import Image
 
 import reader
 from network.preprocessing import Preprocessing
-from pictures import workers
 from pictures.lists import read_list
 
 SHORT = Preprocessing()
@@ -462,80 +460,6 @@ def test_a_bad_picture_names_its_list_line(pictures, num_workers, name):
         list(reader.eval_loader(bad, SHORT, 2, num_workers=num_workers))
     assert str(error.value).startswith(f'{folder}/bad.txt, line 8: {folder}/{name}: ')
     assert len(str(error.value).splitlines()) == 1
-
-
-def children(parent=None):
-    pids = (int(entry) for entry in os.listdir('/proc') if entry.isdigit())
-    return {pid for pid in pids if parent_of(pid) == (parent or os.getpid())}
-
-
-def parent_of(pid):
-    try:
-        return int(Path(f'/proc/{pid}/stat').read_text().rsplit(')', 1)[1].split()[1])
-    except OSError:
-        return None
-
-
-def test_a_killed_worker_ends_the_run_with_a_clear_error(pictures):
-    before = children()
-    sampling = reader.Sampling(1, iter_size=50)
-    batches = reader.train_loader(pictures, SHORT, sampling, 0, num_workers=2)
-    next(batches)
-    handler = signal.getsignal(signal.SIGCHLD)
-    os.kill(min(children() - before), signal.SIGKILL)
-    start = time.monotonic()
-    with pytest.raises(workers.WorkerError, match='has died'):
-        list(batches)
-    assert time.monotonic() - start < 20
-    assert signal.getsignal(signal.SIGCHLD) is handler
-    assert children() <= before
-
-
-def test_leaving_a_loader_early_ends_its_workers(pictures):
-    before = children()
-    for _ in reader.eval_loader(pictures, SHORT, 1, num_workers=2):
-        break
-    assert children() <= before
-
-
-ORPHANS = """
-import sys, time
-import reader
-from network.preprocessing import Preprocessing
-from pictures.lists import read_list
-batches = reader.eval_loader(read_list(sys.argv[1]), Preprocessing(), 1, num_workers=2)
-next(batches)
-print('reading', flush=True)
-time.sleep(60)
-"""
-
-
-def test_workers_do_not_outlive_a_killed_parent(pictures):
-    command = [sys.executable, '-c', ORPHANS, pictures.source]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
-        parent.stdout.readline()
-        pids = children(parent.pid)
-        parent.kill()
-    assert len(pids) == 2
-    end = time.monotonic() + 20
-    while any(alive(pid) for pid in pids) and time.monotonic() < end:
-        time.sleep(0.1)
-    assert not any(alive(pid) for pid in pids)
-    left = os.listdir('/dev/shm') if os.path.isdir('/dev/shm') else []
-    assert not [name for pid in pids for name in left if name.startswith(f'paddle_{pid}_')]
-
-
-def alive(pid):
-    try:
-        return Path(f'/proc/{pid}/stat').read_text().rsplit(')', 1)[1].split()[0] != 'Z'
-    except OSError:
-        return False
-
-
-def test_many_loaders_one_after_another_do_not_hang(pictures):
-    """Workers that fork while a thread of the last loader holds a lock of Paddle would hang."""
-    for epoch in range(12):
-        assert len(train_batches(pictures, epoch=epoch, num_workers=2)) == 6
 
 
 def test_pictures_need_no_paddle():

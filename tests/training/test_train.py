@@ -289,7 +289,6 @@ def test_freezing_trains_what_dygraph_would_train(pixels, images, official_tenso
     labels = np.array([3, 5])
     features = FrozenFeatures(official_tensors, config, 'fire8')
     fast_images, _ = features(None, pixels.astype(np.uint8), labels)
-    assert fast_images[0].nbytes == features.picture_bytes
     results = []
     for x, after in ((images, None), (fast_images, 'fire8')):
         network = parameters.build_network(official_tensors, config, dropout=0.0)
