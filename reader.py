@@ -178,14 +178,19 @@ def _without_indices(indices, images, labels):
 
 
 def eval_loader(pictures, preprocessing, batch_size, indices=None, num_workers=0, work=None):
-    """Centre crops of all pictures, or of those at `indices`, in order; the last batch is smaller.
+    """ordered_loader of what evaluation sees."""
+    view = CentreView(preprocessing)
+    return ordered_loader(pictures, view, batch_size, indices, num_workers, work)
+
+
+def ordered_loader(pictures, view, batch_size, indices=None, num_workers=0, work=None):
+    """A view of all pictures, or of those at `indices`, in order; the last batch is smaller.
 
     Yields (indices into `pictures` int64 [B], uint8 [B, crop, crop, 3], labels int64 [B]), or what
     `work` makes of these three where they were read. Raises as train_loader does.
     """
     indices = np.arange(len(pictures)) if indices is None else indices
-    positions = indices, np.zeros(len(indices), np.int64)
-    batches = _Batches(pictures, CentreView(preprocessing), positions, batch_size, work)
+    batches = _Batches(pictures, view, (indices, indices), batch_size, work)
     return workers.compute(batches, num_workers)
 
 

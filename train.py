@@ -1,4 +1,4 @@
-"""Fine-tune SqueezeNet on a list of pictures: `python train.py --model caffe_params --trainer 2`.
+"""Teach SqueezeNet one's own pictures: `python train.py my_photos`, a folder of class folders.
 
 Reads like the experiment that it is: `main` parses, checks and starts the processes, `train` is a
 run, `Run` its epochs, `training/step.py` one update. All that is random depends on --seed and the
@@ -7,11 +7,13 @@ position in the run alone, so a run that was stopped continues bit for bit.
 
 import signal
 import sys
+import time
 from itertools import islice
 from pathlib import Path
 
 import common.paddle_setup  # noqa: F401 - before Paddle
 
+import numpy as np
 import paddle
 
 import reader
@@ -20,17 +22,24 @@ from common.cores import default_workers
 from common.device import choose_device
 from models import parameters
 from network.preprocessing import preprocessing_of
-from pictures import lists
+from pictures.augmentation import Augmentation
 from results import report
-from results.evaluation import Evaluator, write_report
+from results.evaluation import Evaluator
 from results.events import Events
-from training import output, processes, start
+from training import output, processes, record, start
 from training.checkpoint import save_checkpoint
 from training.feed import feed
 from training.options import parse_options
 from training.precision import Precision, check_precision
-from training.solver import SGD, Schedule
-from training.step import FrozenFeatures, Learner, SharedDropout, train_step, trained_parameters
+from training.solver import Schedule, make_solver
+from training.step import (
+    FrozenFeatures,
+    Learner,
+    SharedDropout,
+    last_frozen,
+    train_step,
+    trained_parameters,
+)
 
 
 @one_line_errors
@@ -46,6 +55,8 @@ def main(argv=None):
         options.num_workers = default_workers(options.trainer)
     if processes.first():
         print(f'device: {device}, {options.amp or "float32"}, trainers: {options.trainer}')
+    if options.show_batch:
+        return record.show_batch(options)
     lock = prepare(options) if processes.first() else None
     try:
         if options.trainer == 1 or processes.launched():
@@ -59,6 +70,8 @@ def main(argv=None):
 def prepare(options):
     """Check all that can be wrong; then make room for the run, which is the last thing done."""
     options.output = output.choose_output(options)
+    if options.folder and not options.resume:
+        start.make_lists(options)
     start.check(options)
     earlier = output.earlier_run(options.output, options.model) if options.overwrite else []
     lock = output.lock(options.output)
@@ -76,7 +89,7 @@ def train(options):
     if not run.to_the_end(stop):
         return stopped(run, stop)
     if run.is_first:
-        report_best(run)
+        record.report_best(run)
     return 0
 
 
@@ -88,28 +101,33 @@ class Run:
         self.options, self.state, self.device = options, begun.state, device
         self.rank, self.world = place
         self.is_first = self.rank == 0
+        self.output = Path(options.output)
+        self.preprocessing = preprocessing_of(self.state.config)
         self._read_lists()
         self._build_learner(begun)
         self.schedule = Schedule(
             options.lr_policy,
             options.lr,
-            options.max_iter or options.epochs * self.epoch_iterations,
+            start.last_iteration(options, self.epoch_iterations, len(self.train_list)),
             options.power,
             options.step_size,
             options.gamma,
+            options.warmup,
+            self.state.cycle_start,
         )
-        self.output = Path(options.output)
         self.events = Events(self.output / 'events', options.tensorboard and self.is_first)
         self.images_per_second = None
+        self.began = time.monotonic() - (self.state.rows or [{'seconds': 0}])[-1]['seconds']
 
     def _read_lists(self):
-        options, config = self.options, self.state.config
-        self.train_list = lists.read_list(options.train_list, options.data_dir, config['class_num'])
-        self.val_list = lists.read_list(options.val_list, options.data_dir, config['class_num'])
+        options = self.options
+        self.train_list, self.val_list, self.test_list = start.read_lists(options, self.state)
         self.sampling = reader.Sampling(
             options.batch_size,
             options.seed,
+            options.crop,
             options.mirror,
+            Augmentation(mirror=0.5 * options.mirror, colour=options.colour),
             self.rank,
             self.world,
             options.iter_size,
@@ -125,25 +143,26 @@ class Run:
 
     def _build_learner(self, begun):
         options, config = self.options, self.state.config
-        self.preprocessing = preprocessing_of(config)
-        self.features = None  # what the readers compute of the frozen layers, on a CPU
-        if options.freeze and not self.device.is_gpu:
-            self.features = FrozenFeatures(begun.tensors, config, options.freeze)
         self.dropout = SharedDropout(options.dropout, options.seed, self.rank, self.world)
         network = parameters.build_network(begun.tensors, config, self.dropout)
+        upto = last_frozen(network.stages, options.freeze)
+        self.features = None  # what the readers compute of the frozen layers, on a CPU
+        if upto and not self.device.is_gpu:
+            self.features = FrozenFeatures(begun.tensors, config, upto)
         precision = Precision(options.amp, self.state.precision)
-        after = options.freeze if self.features else None
-        self.learner = Learner(network, precision, after)
-        trained = trained_parameters(network, options.freeze)
-        self.solver = SGD(trained, options.momentum, options.weight_decay, options.solver)
-        self.solver.velocity = self.solver.flat.join(begun.velocity)
+        weights = start.class_weights(self.train_list, config) if options.balance else None
+        self.learner = Learner(network, precision, self.features and upto, weights)
+        trained = trained_parameters(network, upto)
+        self.solver = make_solver(options.solver, trained, options.momentum, options.weight_decay)
+        for kind, values in begun.moments.items():
+            self.solver.moments[kind] = self.solver.flat.join(values)
 
     def to_the_end(self, stop):
         """All the epochs that are left; returns False where the run was asked to stop."""
         if self.state.iteration == 0 and not self.state.rows:
             self.save_checkpoint()
             self.finish_epoch()  # the row of epoch 0: before training
-        while self.state.iteration < self.schedule.max_iter or self.evaluation_due():
+        while not self.is_over():
             if not self.evaluation_due():
                 if not self.train_epoch(stop):
                     return False
@@ -152,13 +171,24 @@ class Run:
         self.save_checkpoint()
         return True
 
+    def is_over(self):
+        """Whether all updates are made, or --patience or --time is at its end."""
+        if self.evaluation_due():
+            return False
+        if self.state.iteration >= self.schedule.max_iter:
+            return True
+        reason = record.reason_to_end(self.state, self.options)
+        if reason and self.is_first:
+            print(reason, flush=True)
+        return bool(reason)
+
     def train_epoch(self, stop):
         """From where the run is to the epoch's end; returns False where it was asked to stop."""
         options, state = self.options, self.state
         epoch, position = divmod(state.iteration, self.epoch_iterations)
-        batches = self.batches(epoch, position)
         left = min(self.epoch_iterations - position, self.schedule.max_iter - state.iteration)
         pictures = state.group_batch * options.iter_size
+        batches = self.batches(epoch, position)
         with Meter(f'epoch {epoch + 1}', left * pictures, self.is_first) as meter:
             for _ in range(left):
                 step = self.update(batches, bool(stop))
@@ -186,7 +216,7 @@ class Run:
         self.dropout.begin(iteration)
         chosen = islice(batches, self.options.iter_size)
         try:
-            step = train_step(self.learner, self.solver, chosen, rate, stop)
+            step = train_step(self.learner, self.solver, chosen, rate, iteration, stop)
         except FloatingPointError:
             raise UserError(
                 f'the loss or a gradient is NaN or infinite at iteration {iteration} (rate '
@@ -223,17 +253,25 @@ class Run:
             self.write_results(row, is_best)
 
     def evaluate(self):
-        """{val_loss, val_top1, val_top5} of the whole val list; each picture counts once."""
-        workers = self.options.num_workers
-        evaluator = Evaluator(self.tensors(), self.state.config, self.device, workers)
+        """The part of a row that the val list gives; each picture counts once."""
+        config = self.state.config
+        evaluator = Evaluator(self.tensors(), config, self.device, self.options.num_workers)
         with Meter('evaluation', len(self.val_list) // self.world, self.is_first) as meter:
             part = evaluator.evaluate(self.val_list, self.rank, self.world, meter)
-        sums = processes.mean_over_group(paddle.to_tensor(part.sums(), 'float64'))
-        pictures, top1, top5, loss = sums.tolist()
+        if self.is_first and record.answers_alike(part):
+            print('the network gives every picture the same answer: try a lower --lr', flush=True)
+        by_class = part.class_sums(config['class_num'])
+        seconds = [time.monotonic() - self.began]
+        vector = np.concatenate([part.sums(), seconds, by_class.ravel()])
+        mean = processes.mean_over_group(paddle.to_tensor(vector, 'float64')).numpy()
+        pictures, top1, top5, loss, seconds = mean[:5].tolist()
+        in_class, right = mean[5:].reshape(by_class.shape)
         return {
             'val_loss': loss / pictures,
             'val_top1': top1 / pictures,
             'val_top5': top5 / pictures,
+            'val_balanced': float((right[in_class > 0] / in_class[in_class > 0]).mean()),
+            'seconds': seconds,
         }
 
     def tensors(self):
@@ -242,9 +280,10 @@ class Run:
     def save_checkpoint(self):
         """Rank 0 alone writes."""
         if self.is_first:
-            velocity = self.solver.flat.arrays(self.solver.velocity)
+            flat = self.solver.flat
+            moments = {kind: flat.arrays(value) for kind, value in self.solver.moments.items()}
             folder = output.checkpoints_of(self.options)
-            save_checkpoint(folder, self.tensors(), velocity, self.state, self.options.keep)
+            save_checkpoint(folder, self.tensors(), moments, self.state, self.options.keep)
 
     def write_results(self, row, is_best):
         """best/ (if it is), last/, log.csv, curves.png, and a line for the reader."""
@@ -255,21 +294,12 @@ class Run:
         report.write_log(rows, self.output / 'log.csv')
         report.draw_curves(rows, self.output / 'curves.png')
         self.events.write(row)
-        print(epoch_line(row) + (' (best)' if is_best else ''), flush=True)
+        print(record.epoch_line(row) + (' (best)' if is_best else ''), flush=True)
 
 
 def better(row, other):
     """By top-1, and by the loss where that is the same."""
     return (row['val_top1'], -row['val_loss']) > (other['val_top1'], -other['val_loss'])
-
-
-def epoch_line(row):
-    trained = f'train loss {row["train_loss"]:.4f}, ' if 'train_loss' in row else ''
-    speed = f', {row["images_per_second"]:.1f} images/s' if row['images_per_second'] else ''
-    return (
-        f'epoch {row["epoch"]}: {trained}val loss {row["val_loss"]:.4f}, '
-        f'top-1 {row["val_top1"]:.2%}, top-5 {row["val_top5"]:.2%}{speed}'
-    )
 
 
 def stopped(run, stop):
@@ -281,19 +311,6 @@ def stopped(run, stop):
             flush=True,
         )
     return 128 + (stop.signal or signal.SIGTERM)
-
-
-def report_best(run):
-    """Evaluate best/ once more, for report/: per-class table, confusion matrix, mistakes."""
-    tensors, config = parameters.read_model(run.output / 'best')
-    evaluator = Evaluator(tensors, config, run.device, run.options.num_workers)
-    write_report(evaluator.evaluate(run.val_list), run.val_list, config, run.output / 'report')
-    rows = run.state.rows
-    best = max(row['val_top1'] for row in rows)
-    print(
-        f'val top-1 {rows[0]["val_top1"]:.2%} before training, {best:.2%} at its best\n'
-        f'written to {run.output}: best/, last/, log.csv, curves.png, report/'
-    )
 
 
 if __name__ == '__main__':

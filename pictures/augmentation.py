@@ -1,9 +1,9 @@
 """What training does to a picture so that no epoch sees the same pixels twice.
 
-Few and cheap: a random part at the network's size, mirrored half of the time, its colours a little
-changed. All of it is a function of the picture and of `rng`, a numpy Generator that the caller
-makes from seed, epoch and index alone; so neither a resumed run nor the number of readers changes
-what is seen.
+Few and cheap: a random part at the network's size, mirrored half of the time and, where asked for,
+its colours a little changed. All of it is a function of the picture and of `rng`, a numpy Generator
+that the caller makes from seed, epoch and index alone; so neither a resumed run nor the number of
+readers changes what is seen.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Augmentation:
     largest: float = 1.0
     aspect: float = 4 / 3
     mirror: float = 0.5
-    colour: float = 0.2
+    colour: float = 0.0
 
     def __post_init__(self):
         if not 0 < self.smallest <= self.largest <= 1:

@@ -1,8 +1,8 @@
 """Checkpoints of a training run: all that an exact continuation needs, in one file each.
 
-`iteration_00000120.safetensors` holds the parameters, the velocity (`velocity/NAME`) and, in the
-metadata, the RunState as JSON, with a checksum over everything. A file appears complete or not at
-all; should the disk damage the newest one, the one before is taken.
+`iteration_00000120.safetensors` holds the parameters, the solver's moments (`velocity/NAME`, say)
+and, in the metadata, the RunState as JSON, with a checksum over everything. A file appears complete
+or not at all; should the disk damage the newest one, the one before is taken.
 """
 
 import hashlib
@@ -17,18 +17,18 @@ from common.files import atomic_write
 from training.state import RunState
 
 PATTERN = 'iteration_*.safetensors'
-VELOCITY = 'velocity/'
 DAMAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)  # how it shows
 
 
-def save_checkpoint(folder, parameters, velocity, state, keep):
+def save_checkpoint(folder, parameters, moments, state, keep):
     """Write the RunState `state` with its arrays; then leave the newest `keep` sound files.
 
-    `parameters` and `velocity`: {name: float32 array}. Raises UserError, and writes nothing, where
-    a number is NaN or infinite.
+    `parameters`: {name: float32 array}; `moments`: {kind: the same}. Raises UserError,
+    and writes nothing, where a number is NaN or infinite.
     """
     tensors = dict(parameters)
-    tensors.update({VELOCITY + name: value for name, value in velocity.items()})
+    for kind, values in moments.items():
+        tensors.update({f'{kind}/{name}': value for name, value in values.items()})
     for name, value in tensors.items():
         if not np.isfinite(value).all():
             raise UserError(
@@ -59,7 +59,7 @@ def checkpoint_files(folder):
 
 
 def load_newest(folder, report=print):
-    """Returns (parameters, velocity, state) of the newest checkpoint that is sound.
+    """Returns (parameters, moments, state) of the newest checkpoint that is sound.
 
     Damaged ones are named through `report`. Raises UserError where none is left.
     """
@@ -86,12 +86,11 @@ def _load(path):
         metadata = file.metadata() or {}
     if _checksum(tensors, metadata['state']) != metadata['sha256']:
         raise ValueError('its checksum does not fit')
-    velocity = {
-        name[len(VELOCITY) :]: tensors.pop(name)
-        for name in sorted(tensors)
-        if name.startswith(VELOCITY)
-    }
-    return tensors, velocity, RunState.from_json(metadata['state'])
+    moments = {}
+    for key in sorted(name for name in tensors if '/' in name):
+        kind, name = key.split('/', 1)
+        moments.setdefault(kind, {})[name] = tensors.pop(key)
+    return tensors, moments, RunState.from_json(metadata['state'])
 
 
 def _checksum(tensors, text):

@@ -7,25 +7,25 @@ from pathlib import Path
 from common.console import UserError
 from common.files import DATA
 from network.preprocessing import RESIZES
-from training.solver import POLICIES, SGD
+from training.solver import POLICIES, SOLVERS
 
 RECIPES = {
     # One's own pictures, 30 to 10,000, and a network that already knows ImageNet: the defaults.
     'own': {},
     # Plain fine-tuning with Caffe's solver: what the golden trajectories are of.
     'caffe': {
-        'head': 'filler', 'conv10_relu': True, 'crop': 'five', 'mirror': False, 'colour': 0.0,
-        'smoothing': 0.0, 'dropout': 0.5, 'epochs': 5, 'lr': 0.0002, 'lr_policy': 'poly',
-        'weight_decay': 2e-4, 'patience': 0,
+        'head': 'filler', 'conv10_relu': True, 'freeze': 'none', 'dropout': 0.5, 'crop': 'five',
+        'mirror': False, 'balance': False, 'solver': 'caffe', 'lr': 0.0002, 'lr_policy': 'poly', 'warmup': 0.0,
+        'epochs': 5, 'patience': 0, 'calibrate': False,
     },
-    # SqueezeNet_v1.1's solver.prototxt and train_val.prototxt of the original release, ImageNet
-    # from scratch: pictures warped to 256x256, random crops, no mirror.
+    # SqueezeNet_v1.1's solver.prototxt and train_val.prototxt of the original release: ImageNet
+    # from scratch, pictures warped to 256x256, random crops, no mirror.
     'paper': {
-        'from_scratch': True, 'head': 'filler', 'conv10_relu': True, 'crop': 'random',
-        'resize': 'warp', 'mirror': False, 'colour': 0.0, 'smoothing': 0.0, 'dropout': 0.5,
-        'lr': 0.04, 'lr_policy': 'poly', 'power': 1.0, 'batch_size': 32, 'iter_size': 16,
-        'max_iter': 170000, 'momentum': 0.9, 'weight_decay': 2e-4, 'solver': 'caffe',
-        'save_every': 1000, 'patience': 0,
+        'from_scratch': True, 'head': 'filler', 'conv10_relu': True, 'freeze': 'none',
+        'dropout': 0.5, 'crop': 'random', 'resize': 'warp', 'mirror': False, 'balance': False,
+        'solver': 'caffe',
+        'lr': 0.04, 'lr_policy': 'poly', 'warmup': 0.0, 'batch_size': 32, 'iter_size': 16,
+        'max_iter': 170000, 'save_every': 1000, 'patience': 0, 'calibrate': False,
     },
 }  # fmt: skip
 
@@ -33,7 +33,7 @@ RECIPES = {
 FREE_ON_RESUME = {
     'resume', 'overwrite', 'output', 'num_workers', 'keep', 'save_every', 'trainer', 'batch_size',
     'device', 'tensorboard', 'data_dir', 'model', 'recipe', 'train_list', 'val_list', 'test_list',
-    'folder', 'time', 'patience', 'epochs', 'max_iter', 'show_batch', 'unknown',
+    'folder', 'time', 'patience', 'epochs', 'max_iter', 'show_batch', 'unknown', 'calibrate',
 }  # fmt: skip
 
 
@@ -67,8 +67,8 @@ def _check(options):
         )
     if options.resume and options.overwrite:
         raise UserError('--resume continues a run and --overwrite deletes it; give one of them')
-    if options.from_scratch and options.head == 'fit':
-        options.head = 'filler'  # there is nothing yet that a layer could be fitted to
+    if options.from_scratch:  # there is nothing yet that could be kept, or fitted to
+        options.head, options.freeze = 'filler', 'none'
 
 
 def _refuse_changes(options, resumed):
@@ -164,9 +164,10 @@ def _network_flags(parser):
     )  # fmt: skip
     _switch(group, 'conv10_relu', default=False, help='a ReLU behind a new conv10, as in Caffe')
     group.add_argument(
-        '--freeze', metavar='LAYER', help='keep everything up to LAYER (fire9, say) as it is'
-    )
-    group.add_argument('--dropout', type=_share, default=0.5, help='share dropped before conv10')
+        '--freeze', metavar='LAYER', default='fire5',
+        help='keep everything up to LAYER as it is; none: train all',
+    )  # fmt: skip
+    group.add_argument('--dropout', type=_share, default=0.0, help='share dropped before conv10')
 
 
 def _picture_flags(parser):
@@ -182,10 +183,9 @@ def _picture_flags(parser):
         'at any place, or one of five',
     )  # fmt: skip
     _switch(group, 'mirror', default=True, help='mirror half of the training pictures')
-    group.add_argument('--colour', type=_share, default=0.2, help='change of colours, up to this')
-    group.add_argument('--smoothing', type=_share, default=0.1, help='of the labels')
-    group.add_argument(
-        '--balance', action='store_true', help='each class counts alike, however many pictures'
+    group.add_argument('--colour', type=_share, default=0.0, help='change colours, up to so much')
+    _switch(
+        group, 'balance', default=True, help='each class counts alike, of however many pictures'
     )
     group.add_argument('--skip_bad', action='store_true', help='leave out unreadable pictures')
     group.add_argument('--show_batch', metavar='PNG', help='draw what training sees, and end')
@@ -196,25 +196,30 @@ def _solver_flags(parser):
         'optimisation (per process: batch_size; per update: x iter_size)'
     )
     group.add_argument(
-        '--solver', choices=SGD.RULES, default='caffe',
-        help="whose momentum: Caffe's keeps the learning rate in the velocity, Paddle (and "
-        'PyTorch) apply it afterwards',
+        '--solver', choices=SOLVERS, default='adamw',
+        help="Caffe's momentum keeps the learning rate in the velocity, Paddle's (and PyTorch's) "
+        'applies it afterwards',
     )  # fmt: skip
     group.add_argument('--batch_size', type=COUNT, default=32, help='pictures')
     group.add_argument('--iter_size', type=COUNT, default=1, help='batches per update')
-    group.add_argument('--lr', type=POSITIVE, default=0.001, help='learning rate at the start')
+    group.add_argument('--lr', type=POSITIVE, default=0.0003, help='learning rate at the start')
     group.add_argument('--lr_policy', choices=POLICIES, default='cosine', help='how it changes')
+    group.add_argument('--warmup', type=_share, default=0.1, help='share in which it rises from 0')
     group.add_argument('--power', type=NUMBER, default=1.0, help='of poly')
     group.add_argument('--step_size', type=COUNT, help='updates between steps of policy step')
     group.add_argument('--gamma', type=POSITIVE, default=0.1, help='factor of policy step')
-    group.add_argument('--momentum', type=_share, default=0.9, help='share of the velocity kept')
-    group.add_argument('--weight_decay', type=NUMBER, default=2e-4, help='L2, biases too')
+    group.add_argument('--momentum', type=_share, default=0.9, help='share of the past kept')
+    group.add_argument('--weight_decay', type=NUMBER, default=2e-4, help='biases too')
     group.add_argument('--seed', type=WHOLE, default=1, help='of order, crops, dropout, fillers')
 
 
 def _length_flags(parser):
     group = parser.add_argument_group('how long')
-    group.add_argument('--epochs', type=WHOLE, default=10, help='passes over the train list')
+    group.add_argument(
+        '--epochs',
+        type=WHOLE,
+        help='passes over the train list; default: 10, or 5 of 2000 pictures',
+    )
     group.add_argument('--max_iter', type=COUNT, help='updates; overrides --epochs')
     group.add_argument('--time', type=_seconds, help='end after so long: 90 (seconds), 10m, 1.5h')
     group.add_argument(
@@ -261,4 +266,5 @@ def _output_flags(parser):
         help='the model is to answer `unknown` where it is not sure: choose the threshold at which '
         'so many of its answers on the val list are right (0.95, say)',
     )  # fmt: skip
+    _switch(group, 'calibrate', default=True, help='fit the temperature of its probabilities')
     group.add_argument('--tensorboard', action='store_true', help='write event files')

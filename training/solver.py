@@ -15,10 +15,11 @@ POLICIES = ('poly', 'step', 'cosine', 'fixed')
 
 @dataclass(frozen=True)
 class Schedule:
-    """The learning rate of each of `max_iter` updates.
+    """The learning rate of the updates from `start` to `max_iter`; n counts from `start`.
 
-    poly: base*(1 - iteration/max_iter)^power, step: base*gamma^floor(iteration/step_size), fixed:
-    base (Caffe: sgd_solver.cpp, GetLearningRate); cosine: half a cosine from base to 0.
+    poly: base*(1 - n/max)^power, step: base*gamma^floor(n/step_size), fixed: base (Caffe:
+    sgd_solver.cpp, GetLearningRate); cosine: half a cosine from base to 0. Over the first
+    `warmup` (a share of all) it rises to that from 0, in a straight line.
     """
 
     policy: str
@@ -27,6 +28,8 @@ class Schedule:
     power: float = 1.0
     step_size: Optional[int] = None
     gamma: float = 0.1
+    warmup: float = 0.0
+    start: int = 0
 
     def __post_init__(self):
         if self.policy not in POLICIES:
@@ -35,12 +38,17 @@ class Schedule:
 
     def rate(self, iteration):
         """The rate of update `iteration` (from 0)."""
+        n, count = iteration - self.start, self.max_iter - self.start
+        rise = min(1.0, (n + 1) / (self.warmup * count)) if self.warmup else 1.0
+        return rise * self._of_policy(n, count)
+
+    def _of_policy(self, n, count):
         if self.policy == 'poly':
-            return self.base * (1.0 - iteration / self.max_iter) ** self.power
+            return self.base * (1.0 - n / count) ** self.power
         if self.policy == 'step':
-            return self.base * self.gamma ** (iteration // self.step_size)
+            return self.base * self.gamma ** (n // self.step_size)
         if self.policy == 'cosine':
-            return self.base * 0.5 * (1.0 + math.cos(math.pi * iteration / self.max_iter))
+            return self.base * 0.5 * (1.0 + math.cos(math.pi * n / count))
         return self.base
 
 
@@ -88,7 +96,7 @@ class SGD:
     """Momentum SGD on `parameters` {name: Parameter}; weight decay reaches the biases too.
 
     `rule` 'caffe': v = m*v + lr*(g + wd*w); w -= v. `rule` 'paddle', as paddle.optimizer.Momentum:
-    v = m*v + (g + wd*w); w -= lr*v. `velocity`, a vector as `flat.vector`, is all the state.
+    v = m*v + (g + wd*w); w -= lr*v. `moments` {'velocity': a vector as `flat.vector`} is the state.
     """
 
     RULES = ('caffe', 'paddle')
@@ -98,12 +106,47 @@ class SGD:
             raise ValueError(f'rule is {rule!r}; it must be one of {", ".join(self.RULES)}')
         self.momentum, self.weight_decay, self.rule = momentum, weight_decay, rule
         self.flat = Flat(parameters)
-        self.velocity = paddle.zeros_like(self.flat.vector)
+        self.moments = {'velocity': paddle.zeros_like(self.flat.vector)}
 
     @paddle.no_grad()
-    def step(self, gradient, rate):
+    def step(self, gradient, rate, _=None):
         """Move every parameter once; `gradient`: a vector, already divided by iter_size."""
         inside, outside = (rate, 1.0) if self.rule == 'caffe' else (1.0, rate)
         change = gradient + self.weight_decay * self.flat.vector
-        self.velocity = self.momentum * self.velocity + inside * change
-        self.flat.vector.subtract_(outside * self.velocity)
+        velocity = self.momentum * self.moments['velocity'] + inside * change
+        self.moments['velocity'] = velocity
+        self.flat.vector.subtract_(outside * velocity)
+
+
+class AdamW:
+    """Adam with decoupled decay (Loshchilov and Hutter, arXiv:1711.05101) on all of `parameters`.
+
+    `moments`: 'mean' and 'square' of the gradients, vectors as `flat.vector`.
+    """
+
+    def __init__(self, parameters, momentum=0.9, weight_decay=2e-4, second=0.99, epsilon=1e-8):
+        self.momentum, self.weight_decay = momentum, weight_decay
+        self.second, self.epsilon = second, epsilon
+        self.flat = Flat(parameters)
+        self.moments = {name: paddle.zeros_like(self.flat.vector) for name in ('mean', 'square')}
+
+    @paddle.no_grad()
+    def step(self, gradient, rate, iteration):
+        """As SGD.step; `iteration` counts from 0, for the moments' start at zero."""
+        first, second, count = self.momentum, self.second, iteration + 1
+        mean = first * self.moments['mean'] + (1 - first) * gradient
+        square = second * self.moments['square'] + (1 - second) * gradient * gradient
+        self.moments = {'mean': mean, 'square': square}
+        scale = (square / (1 - second**count)).sqrt() + self.epsilon
+        change = mean / (1 - first**count) / scale + self.weight_decay * self.flat.vector
+        self.flat.vector.subtract_(rate * change)
+
+
+SOLVERS = (*SGD.RULES, 'adamw')
+
+
+def make_solver(name, parameters, momentum, weight_decay):
+    """The solver called `name` (one of SOLVERS) for `parameters` {name: Parameter}."""
+    if name == 'adamw':
+        return AdamW(parameters, momentum, weight_decay)
+    return SGD(parameters, momentum, weight_decay, name)

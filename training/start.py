@@ -15,15 +15,16 @@ from network import architecture
 from pictures import lists
 from training import output, processes
 from training.checkpoint import load_newest
+from training.head import fit_head
 from training.state import RunState
 from training.step import check_freeze
 
 
 class Start(NamedTuple):
-    """tensors and velocity: {name: float32 array}; state: RunState."""
+    """tensors: {name: float32 array}; moments: the solver's, {kind: the same}; state: RunState."""
 
     tensors: dict
-    velocity: dict
+    moments: dict
     state: RunState
 
 
@@ -67,21 +68,25 @@ def shared_start(options, rank):
     head, start = None, Start({}, {}, None)
     if rank == 0:
         start = resume(options) if options.resume else begin(options)
-        head = {'state': start.state.to_json(), 'options': vars(options)}
+        kinds = sorted(start.moments)
+        head = {'state': start.state.to_json(), 'options': vars(options), 'moments': kinds}
     head = json.loads(processes.broadcast_text(json.dumps(head)))
     state = RunState.from_json(head['state'])
     config = state.config
     shapes = architecture.parameter_shapes(config['version'], config['bypass'], config['class_num'])
     zeros = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
     tensors = processes.broadcast_arrays({**zeros, **start.tensors})  # in the order of `zeros`
-    velocity = processes.broadcast_arrays({**zeros, **start.velocity})
-    return Start(tensors, velocity, state), Namespace(**head['options'])
+    moments = {
+        kind: processes.broadcast_arrays({**zeros, **start.moments.get(kind, {})})
+        for kind in head['moments']
+    }
+    return Start(tensors, moments, state), Namespace(**head['options'])
 
 
 def resume(options):
     """The Start that the newest sound checkpoint in --output holds."""
     folder = output.checkpoints_of(options)
-    tensors, velocity, state = load_newest(folder, report=print)
+    tensors, moments, state = load_newest(folder, report=print)
     for name in ('train_list', 'val_list'):
         _compare_list(name, options, state.lists[name])
     names = lists.read_class_names(options.train_list)
@@ -93,7 +98,7 @@ def resume(options):
     config = parameters.check_config(state.config, folder)
     parameters.check_tensors(tensors, config, folder)
     print(f'resuming {options.output} after iteration {state.iteration}', flush=True)
-    return Start(tensors, velocity, state)
+    return Start(tensors, moments, state)
 
 
 def describe_list(path, data_dir):
@@ -130,9 +135,9 @@ def begin(options):
         tensors, config = _from_fillers(options)
     else:
         tensors, config = parameters.read_model(options.model or parameters.default_model())
-    tensors, config = fit_classes(tensors, config, class_num, names, options.seed)
     if options.resize:
         config['preprocessing']['resize'] = options.resize
+    tensors, config = fit_classes(tensors, config, (class_num, names), train_list, options)
     described = {
         name: describe_list(getattr(options, name), options.data_dir)
         for name in ('train_list', 'val_list')
@@ -159,29 +164,35 @@ def _from_fillers(options):
     device = paddle.device.get_device()
     paddle.set_device('cpu')  # the same numbers, whatever the device
     paddle.seed(options.seed)
-    config = parameters.make_config(options.version, options.bypass, 2)
+    config = parameters.make_config(options.version, options.bypass, 2, options.conv10_pad)
     network = parameters.empty_network(config)
     tensors = {name: value.numpy() for name, value in network.state_dict().items()}
     paddle.set_device(device)
     return tensors, config
 
 
-def fit_classes(tensors, config, class_num, class_names, seed):
+def fit_classes(tensors, config, classes, train_list, options):
     """(tensors, config) with conv10 made anew where the model's is for other classes.
 
-    Caffe's filler for it is gaussian 0.01, and zero for the bias.
+    classes: (number, names or None). --head says how it begins; Caffe's filler is gaussian 0.01,
+    and zero for the bias.
     """
-    before = config.get('class_names')
+    (class_num, class_names), before = classes, config.get('class_names')
     same_names = not (before and class_names) or before == class_names
-    config = {**config, 'class_num': class_num, 'class_names': class_names}
-    if len(tensors['conv10.bias']) == class_num and same_names:
-        config['class_names'] = class_names or before
-    else:
+    config = {**config, 'class_num': class_num, 'class_names': class_names or before}
+    if len(tensors['conv10.bias']) != class_num or not same_names:
+        config = {**config, 'class_names': class_names, 'conv10_relu': options.conv10_relu}
         print(f'conv10 is made anew for {class_num} classes', flush=True)
-        shape = (class_num, *tensors['conv10.weight'].shape[1:])
-        weight = np.random.default_rng(seed).normal(0.0, 0.01, shape).astype(np.float32)
-        bias = np.zeros(class_num, np.float32)
-        tensors = {**tensors, 'conv10.weight': weight, 'conv10.bias': bias}
+        if options.head == 'fit':
+            tensors = fit_head(tensors, config, train_list, options.seed, options.num_workers)
+        else:
+            shape = (class_num, *tensors['conv10.weight'].shape[1:])
+            weight = np.random.default_rng(options.seed).normal(0.0, 0.01, shape)
+            bias = np.zeros(class_num, np.float32)
+            new = {'conv10.weight': weight.astype(np.float32), 'conv10.bias': bias}
+            tensors = {**tensors, **new}
+    for name in ('temperature', 'threshold'):  # of the network as it was
+        config.pop(name, None)
     if config['class_names'] is None:
         del config['class_names']
     return tensors, config

@@ -1,4 +1,4 @@
-"""How far a run is: all that its checkpoints keep besides parameters and velocity."""
+"""How far a run is: all that its checkpoints keep besides parameters and moments."""
 
 import json
 from dataclasses import asdict, dataclass, field, fields
@@ -10,7 +10,9 @@ class RunState:
     """config: the model's configuration; options: the command line's; lists: what the lists were
     like when the run began (see start.describe_list); rows: one a finished epoch (see
     report.write_log); sums: of loss and top-1 since the last row, and how many updates they are of;
-    group_batch: pictures that all processes together take at a time; precision: see Precision.
+    group_batch: pictures that all processes together take at a time; precision: see Precision;
+    cycle_start: the iteration at which the learning rate began (again, where a finished run was
+    given more epochs).
     """
 
     config: dict
@@ -21,6 +23,7 @@ class RunState:
     sums: list = field(default_factory=lambda: [0.0, 0.0, 0])
     group_batch: Optional[int] = None
     precision: Optional[list] = None
+    cycle_start: int = 0
 
     def add(self, step):
         """Count one update."""

@@ -27,11 +27,16 @@ class Step(NamedTuple):
 
 @dataclass
 class Learner:
-    """A network in training: `after` names the layer whose output it is fed, if not pictures."""
+    """A network in training, and what counts as its loss.
+
+    `after` names the layer whose output it is fed, if not pictures. `class_weights`: float32
+    Tensor [C], what a picture of each class counts, or None.
+    """
 
     network: paddle.nn.Layer
     precision: Precision = field(default_factory=Precision)
     after: Optional[str] = None
+    class_weights: Optional[paddle.Tensor] = None
 
     def losses(self, images, labels):
         """(loss, top-1) of each picture, float32 [B]: images [B, 3, h, w] or [B, C, h, w], or
@@ -43,10 +48,12 @@ class Learner:
         # Not F.cross_entropy, which cuts at 64 where Caffe cuts at LARGEST_LOSS.
         chosen = paddle.take_along_axis(logits, labels.unsqueeze(1), axis=1).squeeze(1)
         losses = paddle.logsumexp(logits, axis=1) - chosen
+        if self.class_weights is not None:
+            losses = losses * self.class_weights[labels]
         return losses, (logits.argmax(axis=1) == labels).astype('float32')
 
 
-def train_step(learner, solver, batches, rate, stop=False):
+def train_step(learner, solver, batches, rate, iteration=0, stop=False):
     """One update from `batches`, the (images, labels) pairs of one iteration; returns its Step.
 
     Gradients add up over the batches and are divided by their number (Caffe: iter_size), averaged
@@ -59,7 +66,7 @@ def train_step(learner, solver, batches, rate, stop=False):
     finite = paddle.isfinite(gradient).all().astype('float32').reshape([1])
     loss, top1, stop, finite = paddle.concat([report, finite]).tolist()  # the one look at them
     if learner.precision.accept(finite > 0 and math.isfinite(loss)):
-        solver.step(gradient, rate)
+        solver.step(gradient, rate, iteration)
     return Step(loss, top1, stop > 0)
 
 
@@ -104,6 +111,18 @@ class SharedDropout(paddle.nn.Layer):
         return paddle.rand([1, *shape]) >= self.p
 
 
+def last_frozen(stages, freeze):
+    """The layer up to which --freeze `freeze` keeps the network as it is, or None.
+
+    A max-pool behind it has nothing to learn and makes it smaller, so it belongs to that part.
+    """
+    if freeze == 'none':
+        return None
+    names = [row.name for row in stages]
+    last = names.index(freeze)
+    return names[last + 1] if isinstance(stages[last + 1], architecture.MaxPool) else freeze
+
+
 def trained_parameters(network, freeze):
     """{name: Parameter} of what comes after layer `freeze`; the rest stops needing gradients."""
     names = [row.name for row in network.stages]
@@ -117,11 +136,12 @@ def trained_parameters(network, freeze):
 
 
 class FrozenFeatures:
-    """What the readers compute of the frozen layers: (indices, crops, labels) -> output, labels."""
+    """What the readers compute of the frozen layers, up to `upto`: (indices, crops, labels) ->
+    (output, labels)."""
 
-    def __init__(self, tensors, config, freeze):
-        self.preprocessing = preprocessing_of(config)
-        self.predictor = Predictor(build_program(tensors, config, upto=freeze))
+    def __init__(self, tensors, config, upto):
+        self.preprocessing, self.upto = preprocessing_of(config), upto
+        self.predictor = Predictor(build_program(tensors, config, upto))
 
     def __call__(self, indices, crops, labels):
         return self.predictor(reader.network_input(crops, self.preprocessing)), labels
@@ -129,6 +149,6 @@ class FrozenFeatures:
 
 def check_freeze(freeze, version):
     """Raises UserError for a layer that is none, or after which there is nothing to train."""
-    layers = [row.name for row in architecture.stages(version)][:-1]
-    if freeze and freeze not in layers:
+    layers = ['none', *(row.name for row in architecture.stages(version)[:-1])]
+    if freeze not in layers:
         raise UserError(f'--freeze {freeze}: choose one of {", ".join(layers)}')

@@ -70,8 +70,8 @@ def read_model(path, folder):
 
 
 def read_checkpoint(folder):
-    parameters, velocity, state = checkpoint.load_newest(folder, report=check_message)
-    sound = isinstance(state.iteration, int) and parameters and isinstance(velocity, dict)
+    parameters, moments, state = checkpoint.load_newest(folder, report=check_message)
+    sound = isinstance(state.iteration, int) and parameters and isinstance(moments, dict)
     expect(sound, 'the checkpoint is not whole')
 
 

@@ -158,7 +158,7 @@ def _state():
 def checkpoint_file(state):
     """A checkpoint of `state` (or of a text, as it is) with a checksum that fits."""
     text = state if isinstance(state, str) else json.dumps(state)
-    values = {**tensors(), **{checkpoint.VELOCITY + k: v for k, v in tensors().items()}}
+    values = {**tensors(), **{f'velocity/{k}': v for k, v in tensors().items()}}
     metadata = {'state': text, 'sha256': checkpoint._checksum(values, text)}
     header, data = split_safetensors(safetensors.numpy.save(values))
     return join_safetensors({'__metadata__': metadata, **header}, data)  # always in this order

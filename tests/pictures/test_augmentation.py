@@ -5,6 +5,7 @@ import pytest
 
 from pictures.augmentation import Augmentation, augment, change_colours, random_part
 
+COLOURED = Augmentation(colour=0.2)
 PLAIN = Augmentation(smallest=1, largest=1, aspect=1, mirror=0, colour=0)
 
 
@@ -24,12 +25,12 @@ def coordinates(height, width):
 
 def test_the_same_generator_makes_the_same_view_and_another_another():
     picture = noise(120, 200)
-    first, again = (augment(picture, rng(1, 2, 3), 227) for _ in range(2))
+    first, again = (augment(picture, rng(1, 2, 3), 227, COLOURED) for _ in range(2))
     assert first.shape == (227, 227, 3)
     assert first.dtype == np.uint8
     assert np.array_equal(first, again)
     for key in ((2, 2, 3), (1, 3, 3), (1, 2, 4)):
-        assert not np.array_equal(first, augment(picture, rng(*key), 227))
+        assert not np.array_equal(first, augment(picture, rng(*key), 227, COLOURED))
 
 
 def test_the_picture_is_left_alone_and_the_view_is_not_a_part_of_it():
@@ -38,7 +39,7 @@ def test_the_picture_is_left_alone_and_the_view_is_not_a_part_of_it():
     view = augment(picture, rng(0), 64, PLAIN)
     assert np.array_equal(view, picture)
     view[...] = 0
-    augment(picture, rng(0), 64)
+    augment(picture, rng(0), 64, COLOURED)
     assert np.array_equal(picture, before)
 
 
@@ -72,18 +73,17 @@ def test_a_long_thin_picture_gives_squares_from_anywhere(shape):
 @pytest.mark.parametrize('shape', [(1, 1), (1, 2), (2, 3)])
 def test_the_smallest_pictures_work(shape):
     for i in range(50):
-        assert augment(noise(*shape), rng(i), 33).shape == (33, 33, 3)
+        assert augment(noise(*shape), rng(i), 33, COLOURED).shape == (33, 33, 3)
 
 
 def test_half_of_the_views_are_mirrored():
     picture = coordinates(100, 200)
-    how = Augmentation(colour=0)
-    views = [augment(picture, rng(i), 50, how) for i in range(400)]
+    views = [augment(picture, rng(i), 50) for i in range(400)]
     mirrored = [int(view[0, 0, 0]) > int(view[0, -1, 0]) for view in views]
     assert 150 < sum(mirrored) < 250
     assert all(int(view[0, 0, 1]) < int(view[-1, 0, 1]) for view in views)
-    always = augment(picture, rng(5), 50, Augmentation(colour=0, mirror=1))
-    never = augment(picture, rng(5), 50, Augmentation(colour=0, mirror=0))
+    always = augment(picture, rng(5), 50, Augmentation(mirror=1))
+    never = augment(picture, rng(5), 50, Augmentation(mirror=0))
     assert np.array_equal(always, never[:, ::-1])
 
 
@@ -117,7 +117,7 @@ def test_colours_beyond_the_range_are_clipped_not_wrapped():
 
 def test_colour_stays_mild():
     picture = np.full((50, 50, 3), 128, np.uint8)
-    means = [augment(picture, rng(i), 16).mean() for i in range(300)]
+    means = [augment(picture, rng(i), 16, COLOURED).mean() for i in range(300)]
     assert 128 * 0.8 - 1 < min(means) < 128 * 0.84
     assert 128 * 1.16 < max(means) < 128 * 1.2 + 1
 

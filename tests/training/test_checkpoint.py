@@ -13,13 +13,14 @@ from training.state import RunState
 
 
 def arrays(iteration):
-    """Parameters and velocity that differ at every iteration."""
+    """Parameters and moments that differ at every iteration."""
     rng = np.random.default_rng(iteration)
     shapes = {'conv10.weight': (3, 4, 1, 1), 'conv10.bias': (3,)}
-    return tuple(
+    parameters, velocity = (
         {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
         for _ in range(2)
     )
+    return parameters, {'velocity': velocity}
 
 
 def state(iteration, **others):
@@ -30,11 +31,20 @@ def save(folder, iteration, keep=9, **others):
     save_checkpoint(folder, *arrays(iteration), state(iteration, **others), keep)
 
 
+def flat(tensors):
+    """{name: array} of a dictionary of arrays or of dictionaries of arrays."""
+    return {
+        f'{name}{inner}': value
+        for name, entry in tensors.items()
+        for inner, value in (entry.items() if isinstance(entry, dict) else [('', entry)])
+    }
+
+
 def load(folder):
     """Iteration of the newest sound checkpoint, whose bits are checked; what was reported."""
     said = []
     *found, loaded = load_newest(folder, said.append)
-    for tensors, expected in zip(found, arrays(loaded.iteration)):
+    for tensors, expected in zip(map(flat, found), map(flat, arrays(loaded.iteration))):
         assert {n: t.tobytes() for n, t in tensors.items()} == {
             n: t.tobytes() for n, t in expected.items()
         }
@@ -138,14 +148,15 @@ def test_where_all_are_damaged_or_none_is_there_one_line_says_so(three, tmp_path
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf])
-@pytest.mark.parametrize('part', ['parameters', 'velocity'])
+@pytest.mark.parametrize('part', ['parameters', 'moments'])
 def test_nan_is_not_saved_and_the_old_ones_stay(value, part, three):
-    parameters, velocity = arrays(11)
-    {'parameters': parameters, 'velocity': velocity}[part]['conv10.bias'][1] = value
+    parameters, moments = arrays(11)
+    values = {'parameters': parameters, 'moments': moments['velocity']}[part]
+    values['conv10.bias'][1] = value
     before = checkpoint_files(three)
     words = r'conv10\.bias is NaN or infinite after iteration 11'
     with pytest.raises(UserError, match=words):
-        save_checkpoint(three, parameters, velocity, state(11), keep=1)
+        save_checkpoint(three, parameters, moments, state(11), keep=1)
     assert checkpoint_files(three) == before
 
 

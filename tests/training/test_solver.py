@@ -262,7 +262,7 @@ def test_step_on_nan_raises_and_changes_nothing(small_start):
     network, parameters, (images, labels) = small_start
     solver = SGD(parameters)
     train_step(Learner(network), solver, [(images, labels)], 1e-4)
-    before, velocity = copies(parameters), solver.velocity.numpy().copy()
+    before, velocity = copies(parameters), solver.moments['velocity'].numpy().copy()
     broken = images.copy()
     broken[2, 1, 30, 30] = np.nan
     with pytest.raises(FloatingPointError):
@@ -270,7 +270,7 @@ def test_step_on_nan_raises_and_changes_nothing(small_start):
     for name, value in before.items():
         assert parameters[name].numpy().tobytes() == value.tobytes(), name
         assert parameters[name].grad is None or not parameters[name].grad.any(), name
-    assert solver.velocity.numpy().tobytes() == velocity.tobytes()
+    assert solver.moments['velocity'].numpy().tobytes() == velocity.tobytes()
 
 
 def test_parameters_are_views_of_one_vector_in_the_network_too(small_start):
