@@ -123,7 +123,7 @@ def class_names(config):
     if config.get('class_names'):
         return config['class_names']
     if config['class_num'] == 1000:
-        return lists.read_names_file(DATA / 'synset_words.txt')
+        return lists.read_class_names(DATA / 'synset_words.txt')
     return [str(number) for number in range(config['class_num'])]
 
 

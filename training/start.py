@@ -148,7 +148,7 @@ def begin(options):
 def _classes(options, train_list):
     """(number of classes, their names or None) of the train list and classes.txt beside it."""
     class_num = train_list.class_num
-    names = lists.read_class_names(options.train_list)
+    names = lists.class_names_beside(options.train_list)
     if names and len(names) < class_num:
         raise UserError(
             f'{options.train_list}: has labels up to {class_num - 1}, but classes.txt beside it '

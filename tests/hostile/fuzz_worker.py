@@ -76,7 +76,7 @@ def read_checkpoint(folder):
 
 
 def read_list(folder):
-    refused(lambda: lists.read_class_names(folder / 'list.txt'))
+    refused(lambda: lists.class_names_beside(folder / 'list.txt'))
     pictures = lists.read_list(folder / 'list.txt')
     lines = (folder / 'list.txt').read_bytes().removeprefix(b'\xef\xbb\xbf').split(b'\n')
     wanted = [

@@ -14,9 +14,10 @@ from pictures import decoding, folders
 from pictures.lists import (
     ListError,
     check_files_exist,
+    class_names_beside,
+    map_labels,
     read_class_names,
     read_list,
-    read_names_file,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,13 +110,86 @@ def test_a_list_of_ImageNet_size_loads_fast_and_small(tmp_path):
 
 
 def test_class_names(tmp_path):
-    assert read_class_names(tmp_path / 'train.txt') is None
+    assert class_names_beside(tmp_path / 'train.txt') is None
     write(tmp_path / 'classes.txt', '\ufeffcat\r\n big dog \n\n')
-    assert read_class_names(tmp_path / 'train.txt') == ['cat', 'big dog']
-    words = write(tmp_path / 'w.txt', 'n01440764 tench, Tinca tinca\nn01443537 goldfish\n')
-    assert read_names_file(words) == ['tench, Tinca tinca', 'goldfish']
-    with pytest.raises(ListError, match='line 2: a class name is missing'):
-        read_names_file(write(tmp_path / 'b.txt', 'a\n\nb\n'))
+    assert class_names_beside(tmp_path / 'train.txt') == ['cat', 'big dog']
+    assert read_class_names(tmp_path / 'classes.txt', 2) == ['cat', 'big dog']
+
+
+@pytest.mark.parametrize(
+    ('content', 'says'),
+    [
+        ('a\n\nb\n\n', ', line 2: a class name is missing'),
+        ('\na\n', ', line 1: a class name is missing'),
+        (' \n', ': there are no class names'),
+        (b'a\n\xff', ': not UTF-8'),
+        ('a\nb\u2028c\n', ': has 2 names; the network has 3 classes'),
+    ],
+)
+def test_a_bad_file_of_class_names_is_named(tmp_path, content, says):
+    path = write(tmp_path / 'names.txt', content)
+    with pytest.raises(ListError) as error:
+        read_class_names(path, 3)
+    assert str(error.value).startswith(f'{path}{says}')
+
+
+def test_ImageNet_numbers_become_its_names_and_stay_where_these_are_not_unique(tmp_path):
+    content = (
+        'n01440764 tench, Tinca tinca\nn01443537\nn02012849 crane\nn09999999\nn09999998 unicorn\n'
+    )
+    assert read_class_names(write(tmp_path / 'w.txt', content)) == [
+        'tench, Tinca tinca',
+        'goldfish, Carassius auratus',
+        'n02012849 crane',
+        'n09999999',
+        'unicorn',
+    ]
+
+
+IMAGENET = read_class_names(ROOT / 'data' / 'synset_words.txt', 1000)
+
+
+@pytest.mark.parametrize(
+    ('names', 'model', 'labels'),
+    [
+        (['a', 'b'], ['a', 'b'], None),
+        (['a', 'b'], ['a', 'b', 'c'], None),  # the same labels, so nothing is to be done
+        (['gravel', 'brick'], ['brick', 'grass', 'gravel'], [2, 0]),
+        (['Big_Dog', 'cat'], ['cat', 'big dog'], [1, 0]),
+        (['A', 'a'], ['a', 'A'], [1, 0]),  # to the letter before without regard to case
+        (['goldfish', 'n01440764'], IMAGENET, [1, 0]),
+        (['tench', 'Carassius auratus'], IMAGENET, None),
+        (['maillot', 'maillot, tank suit'], IMAGENET, [638, 639]),
+        (['n03126707 crane', 'n02012849'], IMAGENET, [517, 134]),
+        (['n01443537', 'n01440764 tench'], ['tench', 'goldfish'], [1, 0]),
+        (['crane', 'n09999999'], ['n09999999', 'crane'], [1, 0]),
+    ],
+)
+def test_labels_are_mapped_by_name(names, model, labels):
+    found = map_labels(names, model)
+    assert (found if found is None else found.tolist()) == labels
+
+
+def test_the_crane_of_an_older_model_is_found_by_its_number():
+    plain = [name.removeprefix('n02012849 ').removeprefix('n03126707 ') for name in IMAGENET]
+    assert map_labels(['n03126707', 'n02012849'], plain).tolist() == [517, 134]
+    assert map_labels(IMAGENET, plain) is None
+
+
+@pytest.mark.parametrize(
+    ('names', 'model', 'says'),
+    [
+        (['ants', 'bees'], ['brick', 'bees'], "class 'ants' is none of the model's"),
+        (['a', 'b', 'c'], ['a', 'b'], r"class 'c' is none .* \(1 of 3 classes do not fit"),
+        (['crane'], IMAGENET, "'crane' is none of the model's, or could be several"),
+        (['n03126707 crane'], ['n02012849 crane', 'ox'], "'n03126707 crane' is none"),
+        (['CAT'], ['cat', 'Cat'], "'CAT' is none of the model's, or could be several"),
+        (['cat', 'CAT'], ['cat', 'dog'], "'cat' and 'CAT' are one of the model's, 'cat'"),
+    ],
+)
+def test_names_that_do_not_fit_are_refused(names, model, says):
+    with pytest.raises(ListError, match=says):
+        map_labels(names, model)
 
 
 def make_folder(folder, classes):
@@ -145,7 +219,7 @@ def test_lists_from_a_folder_are_stratified_and_usable_as_they_are(tmp_path):
     check_files_exist(train)
     check_files_exist(val)
     assert not set(lines(folder / 'train.txt')) & set(lines(folder / 'val.txt'))
-    assert read_class_names(folder / 'train.txt')[1] == 'dog'
+    assert class_names_beside(folder / 'train.txt')[1] == 'dog'
 
 
 def test_lists_elsewhere_find_their_pictures_too(tmp_path):
