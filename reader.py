@@ -11,12 +11,14 @@ import sys
 from dataclasses import dataclass
 from typing import Optional
 
+from common.opencv_setup import MAX_PIXELS
+
 import numpy as np
 
 from common.console import one_line_errors
 from pictures import workers
 from pictures.augmentation import Augmentation, augment
-from pictures.decoding import MAX_PIXELS, PictureError, check_picture, cv2, load_picture, named
+from pictures.decoding import PictureError, check_picture, cv2, load_picture, named
 from pictures.folders import print_counts, write_lists
 
 CENTRE = 4  # of five_crop

@@ -9,6 +9,8 @@ import os
 import sys
 import warnings
 
+import common.opencv_setup  # noqa: F401 - Paddle imports OpenCV
+
 os.environ.setdefault('GLOG_minloglevel', '2')  # C++ notes that mean nothing to a user
 warnings.filterwarnings('ignore', message='No ccache found')
 

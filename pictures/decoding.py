@@ -1,47 +1,50 @@
-"""Picture files to pixels: what OpenCV makes of them, for every kind of file and within limits.
+"""Picture files to pixels: for every kind of file, within limits, and without a word of a library.
 
-Pictures are numpy arrays, uint8 [height, width, 3] in BGR order, as Caffe's were. Other modules
-import cv2 from here, since its limits must be set before it is loaded.
+Pictures are numpy arrays, uint8 [height, width, 3] in BGR order, as Caffe's were. JPEGs are decoded
+by libjpeg-turbo (simplejpeg), strictly, so that a picture with a hole is found out; WEBP, BMP and
+PNM by OpenCV; all else by Pillow. Whatever the library, a picture is turned upright as its EXIF
+data says, and what is transparent is shown on white.
 """
 
 import hashlib
 import io
-import os
-import stat
+import logging
+import re
 import warnings
 from contextlib import contextmanager, suppress
 
+import common.opencv_setup  # noqa: F401 - before OpenCV
+
+import cv2
 import numpy as np
+import simplejpeg
 
-from common.console import UserError
-
-# A limit for pictures that claim more than they hold: what Pillow refuses by itself.
-MAX_PIXELS = 178_956_970
-MAX_FILE_BYTES = 1 << 30
-MAX_SCANS = 100  # of a JPEG of MAX_PIXELS, and more of smaller ones; progressive ones have about 10
-os.environ.setdefault('OPENCV_IO_MAX_IMAGE_PIXELS', str(MAX_PIXELS))  # cv2 reads both once
-os.environ.setdefault('OPENCV_LOG_LEVEL', 'SILENT')  # broken pictures get our line, not its three
-import cv2  # noqa: E402
+from common.files import read_regular_file
+from pictures import headers
+from pictures.headers import JPEG_END, JPEG_START, PNG_SIGNATURE, PictureError, check_size
 
 # Whole pictures are what runs in parallel; and OpenCV's own threads would not survive the fork
 # that makes the loaders' processes.
 cv2.setNumThreads(1)
 
-# What Pillow may try when OpenCV cannot. PNG is not among them, since Pillow takes damaged ones
-# for whole; nor is EPS, for which it would run another program.
-PILLOW_FORMATS = {'JPEG', 'GIF', 'BMP', 'WEBP', 'TIFF', 'JPEG2000', 'AVIF'}
-PILLOW_FORMATS |= {'TGA', 'ICO', 'PCX', 'QOI'}
-PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
+MAX_FILE_BYTES = 1 << 28
+# Kinds for Pillow, with the most pixels and bytes that are read: what it needs 1 GB or 8 s for. EPS
+# is not among them, since Pillow would run another program for it.
+PILLOW_LIMITS = dict.fromkeys(
+    ('JPEG', 'PNG', 'GIF', 'BMP', 'TIFF', 'TGA', 'ICO', 'PCX'), (90_000_000, 0)
+)
+PILLOW_LIMITS.update(WEBP=(90_000_000, 0), AVIF=(60_000_000, 1 << 24))
+PILLOW_LIMITS.update(JPEG2000=(36_000_000, 1 << 24), QOI=(2_500_000, 0))
 
-
-class PictureError(UserError):
-    """A picture that cannot be read or is too small or too large."""
+# What libjpeg warns of though all pixels are there: it knows the words from cameras and editors.
+HARMLESS = re.compile('Invalid SOS parameters|Unknown Adobe color|unknown JFIF|Inconsistent progr')
+LEFT_OVER = re.compile(r'(\d+) extraneous bytes before marker 0xd9')
 
 
 def load_picture(path):
-    """The picture in a file: uint8 [height, width, 3] BGR, turned upright as its EXIF data says.
+    """The picture in a file: uint8 [height, width, 3] BGR, upright, transparent parts white.
 
-    Pixels are those of cv2.imread. Raises PictureError, which begins with the path.
+    Raises PictureError, which begins with the path.
     """
     with named(path):
         return decode_picture(_read_file(path))
@@ -55,102 +58,6 @@ def check_picture(path):
     return hashlib.sha256(data).hexdigest()
 
 
-def decode_picture(data):
-    """The picture in a file's bytes: uint8 [height, width, 3] BGR. Raises PictureError."""
-    if not data:
-        raise PictureError('the file is empty')
-    if data.startswith(PNG_SIGNATURE):
-        _check_png_chunks(data)
-    if data.startswith(b'\xff\xd8') and data.count(b'\xff\xda') > MAX_SCANS:
-        _check_scans(data)
-    picture = None
-    with suppress(cv2.error):  # how it reports a size over the limit
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    if picture is None:
-        return _decode_with_pillow(data)
-    if data.startswith(b'\xff\xd8') and not data.endswith(b'\xff\xd9'):
-        # Bytes after the end are harmless, but a missing end is not: older OpenCV fills the rest
-        # of such a JPEG with grey. Pillow can tell which it is.
-        _check_end(data)
-    return picture
-
-
-def _read_file(path):
-    try:
-        found = os.stat(path)
-        if not stat.S_ISREG(found.st_mode):
-            raise PictureError('not a regular file')
-        if found.st_size > MAX_FILE_BYTES:
-            raise PictureError(f'{found.st_size} bytes; at most {MAX_FILE_BYTES} are read')
-        with open(path, 'rb') as file:
-            return file.read()
-    except OSError as error:
-        raise PictureError(error.strerror or error) from None
-    except ValueError as error:  # a zero byte in the path, say
-        raise PictureError(error) from None
-
-
-def _check_png_chunks(data):
-    """OpenCV takes seconds and gigabytes to find that a PNG's parts do not fit into its file."""
-    end, name = len(PNG_SIGNATURE), b''
-    while name != b'IEND':
-        length, name = int.from_bytes(data[end : end + 4], 'big'), data[end + 4 : end + 8]
-        end += length + 12  # with length, name and checksum
-        if end > len(data):
-            raise PictureError('cannot decode: a damaged or truncated PNG file')
-
-
-def _check_scans(data):
-    """A progressive JPEG may have its decoder go over all pixels for every 20 bytes: for hours."""
-    scans = data.count(b'\xff\xda')  # or fewer: a phone's picture may have a film behind it
-    pixels = 0
-    with suppress(Exception), _open_with_pillow(data, ['JPEG']) as image:
-        pixels = image.width * image.height
-    if scans * pixels > MAX_SCANS * MAX_PIXELS:
-        raise PictureError(f'cannot decode: a JPEG file of {scans} scans')
-
-
-def _check_end(data):
-    """Raises PictureError for a truncated JPEG; decodes an eighth of its size, to save memory."""
-    try:
-        with _open_with_pillow(data, ['JPEG']) as image:
-            image.draft(image.mode, (1, 1))
-            image.load()
-    except Exception as error:
-        raise PictureError(f'cannot decode: {error}') from None
-
-
-def _open_with_pillow(data, formats):
-    from PIL import Image  # rarely needed, 50 ms to import
-
-    warnings.filterwarnings('ignore', module='PIL')
-    return Image.open(io.BytesIO(data), formats=formats)
-
-
-def _decode_with_pillow(data):
-    from PIL import Image, ImageOps, UnidentifiedImageError  # rarely needed, 50 ms to import
-
-    warnings.filterwarnings('ignore', module='PIL')
-    Image.init()
-    formats = [name for name in Image.OPEN if name in PILLOW_FORMATS or name == 'PNG']
-    try:
-        with Image.open(io.BytesIO(data), formats=formats) as image:
-            if image.format == 'PNG':
-                raise PictureError('cannot decode: a damaged PNG file')
-            if image.mode in ('I', 'F'):
-                raise PictureError('cannot decode: 32-bit pixels, whose range is not known')
-            image = ImageOps.exif_transpose(image)
-            if image.mode.startswith('I;16'):  # convert() would clip, not scale
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            return cv2.cvtColor(np.asarray(image.convert('RGB')), cv2.COLOR_RGB2BGR)
-    except PictureError:
-        raise
-    except UnidentifiedImageError:
-        raise PictureError('cannot decode: no kind of picture that is known here') from None
-    except Exception as error:  # its plug-ins raise whatever a damaged file leads them to
-        raise PictureError(f'cannot decode: {str(error) or type(error).__name__}') from None
-
-
 @contextmanager
 def named(path):
     """Begins the text of a PictureError with the path."""
@@ -158,3 +65,192 @@ def named(path):
         yield
     except PictureError as error:
         raise PictureError(f'{path!s:.400}: {error}') from None
+
+
+def _read_file(path):
+    try:
+        return read_regular_file(path, MAX_FILE_BYTES)
+    except OSError as error:
+        raise PictureError(error.strerror or error) from None
+
+
+def decode_picture(data):
+    """The picture in a file's bytes: uint8 [height, width, 3] BGR. Raises PictureError."""
+    if not data:
+        raise PictureError('the file is empty')
+    if data.startswith(JPEG_START):
+        return _decode_jpeg(data)
+    if data.startswith(PNG_SIGNATURE):
+        return _decode_with_pillow(headers.png_essentials(data))
+    picture = None
+    if headers.is_webp(data):
+        headers.check_webp_size(data)
+        picture = _decode_with_opencv(data, cv2.IMREAD_UNCHANGED)
+        if picture is not None:
+            return _turn_upright(_on_white(picture), headers.webp_exif(data))
+    elif re.match(rb'BM|P[1-6]\s', data):
+        picture = _decode_with_opencv(data, cv2.IMREAD_COLOR)
+    return _decode_with_pillow(data) if picture is None else picture
+
+
+# --------------------------------------------------------------------------------------------------
+# JPEG
+# --------------------------------------------------------------------------------------------------
+
+
+def _decode_jpeg(data):
+    width, height, components = headers.jpeg_frame(data)
+    check_size(width, height)
+    headers.check_jpeg_scans(data, width, height)
+    try:
+        picture = _decode_strictly(data, 'CMYK' if components == 4 else 'BGR')
+    except _UnusualSampling:
+        return _decode_with_pillow(data)
+    picture = _cmyk_to_bgr(picture) if components == 4 else picture
+    return _turn_upright(picture, headers.jpeg_exif(data))
+
+
+class _UnusualSampling(Exception):
+    """A JPEG that only libjpeg's own interface, as Pillow uses it, decodes."""
+
+
+def _decode_strictly(data, space):
+    """uint8 [h, w, 3 or 4]. Raises PictureError where pixels are missing, which libjpeg makes up.
+
+    A JPEG that lacks nothing but its end marker is whole.
+    """
+    try:
+        return simplejpeg.decode_jpeg(data, space)
+    except ValueError as error:
+        complaint = str(error)
+    if 'Premature end of JPEG file' in complaint:
+        with suppress(ValueError):
+            return simplejpeg.decode_jpeg(data + JPEG_END, space)
+        raise PictureError('cannot decode: a truncated JPEG file')
+    if 'subsampling' in complaint:
+        raise _UnusualSampling
+    if HARMLESS.search(complaint) or _is_padding(data, LEFT_OVER.search(complaint)):
+        with suppress(ValueError):
+            return simplejpeg.decode_jpeg(data, space, strict=False)
+    raise PictureError(f'cannot decode: a damaged JPEG file ({complaint})')
+
+
+def _is_padding(data, left_over):
+    """Whether the bytes between the last pixel and the end marker are a filling, as cameras add."""
+    end = data.rfind(JPEG_END)
+    return bool(left_over) and len(set(data[max(0, end - int(left_over[1])) : end])) == 1
+
+
+def _cmyk_to_bgr(cmyk):
+    """As OpenCV does it: Adobe's inverted inks."""
+    black = cmyk[..., 3].astype(np.uint16)
+    picture = np.empty((*black.shape, 3), np.uint8)
+    for i in range(3):
+        picture[..., 2 - i] = black - ((255 - cmyk[..., i]) * black >> 8)
+    return picture
+
+
+# --------------------------------------------------------------------------------------------------
+# Other kinds
+# --------------------------------------------------------------------------------------------------
+
+
+def _decode_with_opencv(data, flags):
+    """The picture as OpenCV gives it, or None."""
+    with suppress(cv2.error):  # how it reports a size over its limit
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    return None
+
+
+def _decode_with_pillow(data):
+    from PIL import Image, UnidentifiedImageError  # not needed for JPEG, 50 ms to import
+
+    warnings.filterwarnings('ignore', module='PIL')
+    logging.getLogger('PIL').setLevel(logging.CRITICAL + 1)
+    formats = _known_formats(Image)
+    try:
+        with Image.open(io.BytesIO(data), formats=formats) as image:
+            _check_limits(image, data)
+            image.load()
+            return _pillow_to_bgr(image, data)
+    except PictureError:
+        raise
+    except UnidentifiedImageError:
+        raise PictureError(f'cannot decode: {_unknown_kind(data)}') from None
+    except Exception as error:  # its plug-ins raise whatever a damaged file leads them to
+        raise PictureError(f'cannot decode: {str(error) or type(error).__name__}') from None
+
+
+def _known_formats(Image):
+    Image.init()
+    return [name for name in Image.OPEN if name in PILLOW_LIMITS]
+
+
+def _check_limits(image, data):
+    most_pixels, most_bytes = PILLOW_LIMITS[image.format]
+    check_size(*image.size, most_pixels)
+    if most_bytes and len(data) > most_bytes:
+        raise PictureError(f'{len(data)} bytes; of {image.format} at most {most_bytes} are read')
+    if image.format == 'JPEG2000':
+        headers.check_jpeg2000_blocks(data)
+
+
+def _pillow_to_bgr(image, data):
+    from PIL import Image, ImageOps
+
+    if image.format == 'PNG':
+        last_row = image.crop((0, image.height - 1, *image.size))
+        # What a PNG lacks stays zero, without a word (of Adam7, whose rows come in turns, any).
+        if (image.info.get('interlace') or not np.asarray(last_row).any()) and headers.png_is_short(
+            data
+        ):
+            raise PictureError('cannot decode: a damaged PNG file, rows are missing')
+    if image.mode == 'F' or (image.mode == 'I' and image.format != 'PNG'):
+        raise PictureError('cannot decode: 32-bit pixels, whose range is not known')
+    with suppress(Exception):  # damaged EXIF data are none
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith('I'):  # 16 bits; convert() would clip, not scale
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if 'transparency' in image.info or image.mode in ('RGBA', 'LA', 'PA', 'RGBa', 'La'):
+        image = image.convert('RGBA')
+        image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
+    return cv2.cvtColor(np.asarray(image.convert('RGB')), cv2.COLOR_RGB2BGR)
+
+
+def _unknown_kind(data):
+    if data[:4] in (b'II*\0', b'MM\0*'):
+        return 'a TIFF file of pixels that are not read here, such as floats'
+    brand = data[8:12] if data[4:8] == b'ftyp' else b''
+    if brand in (b'avif', b'avis'):
+        return 'this Pillow reads no AVIF; Pillow 11.3 does'
+    if brand in (b'heic', b'heix', b'hevc', b'heim', b'heis', b'mif1', b'msf1'):
+        return 'HEIC is not read; save the picture as JPEG'
+    return 'no kind of picture that is known here'
+
+
+def _on_white(picture):
+    """uint8 [h, w, 4] BGRA, or [h, w, 3] BGR, to [h, w, 3] BGR."""
+    if picture.shape[2] == 3:
+        return picture
+    alpha = picture[..., 3].astype(np.uint16)
+    shown = np.empty((*alpha.shape, 3), np.uint8)
+    for i in range(3):
+        shown[..., i] = (picture[..., i] * alpha + 255 * (255 - alpha) + 127) // 255
+    return shown
+
+
+def _turn_upright(picture, exif):
+    """The picture as its EXIF data, which may be b'' or damaged, says that it is upright."""
+    if not exif:
+        return picture
+    from PIL import Image  # not needed for most pictures, 50 ms to import
+
+    orientation = None
+    with suppress(Exception):  # damaged EXIF data are none
+        found = Image.Exif()
+        found.load(exif)
+        orientation = found.get(0x112)
+    if orientation in (5, 6, 7, 8):
+        picture = cv2.transpose(picture)
+    flip = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)
+    return picture if flip is None else cv2.flip(picture, flip)

@@ -89,7 +89,7 @@ def resume(options):
     tensors, moments, state = load_newest(folder, report=print)
     for name in ('train_list', 'val_list'):
         _compare_list(name, options, state.lists[name])
-    names = lists.read_class_names(options.train_list)
+    names = lists.class_names_beside(options.train_list)
     if names and names != state.config.get('class_names'):
         raise UserError(
             f'{Path(options.train_list).parent / "classes.txt"}: has other names than the run in '

@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 import reader
 from network.preprocessing import Preprocessing
@@ -51,21 +51,26 @@ def rgba():
 
 
 GREY_BGR = np.dstack([GREY] * 3)
+ON_WHITE = Image.alpha_composite(Image.new('RGBA', (90, 60), 'white'), rgba())
+ON_WHITE = np.array(ON_WHITE.convert('RGB'))[..., ::-1]
 PALETTE = RGB_IMAGE.quantize(32)
 PALETTE_BGR = np.array(PALETTE.convert('RGB'))[..., ::-1]
+CLEAR_BGR = np.where((np.array(PALETTE) == 3)[..., None], 255, PALETTE_BGR)
 WIDE = BGR.astype(np.uint16) * 257
 LOSSLESS = {
     'RGB PNG': (encoded(RGB_IMAGE, 'PNG'), BGR),
     'grey PNG': (encoded(RGB_IMAGE.convert('L'), 'PNG'), GREY_BGR),
     'grey and alpha PNG': (encoded(RGB_IMAGE.convert('LA'), 'PNG'), GREY_BGR),
-    'RGBA PNG': (encoded(rgba(), 'PNG'), BGR),
+    'RGBA PNG': (encoded(rgba(), 'PNG'), ON_WHITE),
     'palette PNG': (encoded(PALETTE, 'PNG'), PALETTE_BGR),
-    'palette PNG with transparency': (encoded(PALETTE, 'PNG', transparency=3), PALETTE_BGR),
+    'palette PNG with transparency': (encoded(PALETTE, 'PNG', transparency=3), CLEAR_BGR),
     '16-bit PNG': (cv2.imencode('.png', WIDE)[1].tobytes(), BGR),
     '16-bit grey PNG': (cv2.imencode('.png', GREY.astype(np.uint16) * 257)[1].tobytes(), GREY_BGR),
     'GIF': (encoded(PALETTE, 'GIF'), PALETTE_BGR),
+    'GIF with transparency': (encoded(PALETTE, 'GIF', transparency=3), CLEAR_BGR),
     'WebP': (encoded(RGB_IMAGE, 'WEBP', lossless=True), BGR),
-    'RGBA WebP': (encoded(rgba(), 'WEBP', lossless=True, exact=True), BGR),
+    'RGBA TIFF': (encoded(rgba(), 'TIFF'), ON_WHITE),
+    'RGBA WebP': (encoded(rgba(), 'WEBP', lossless=True, exact=True), ON_WHITE),
     'BMP': (encoded(RGB_IMAGE, 'BMP'), BGR),
     'TIFF': (encoded(RGB_IMAGE, 'TIFF'), BGR),
     '16-bit TIFF': (cv2.imencode('.tiff', WIDE)[1].tobytes(), BGR),
@@ -134,6 +139,37 @@ def test_exif_orientations_are_applied(save, orientation):
     assert np.abs(picture - expected).max() <= JPEG_ERROR
 
 
+@pytest.mark.parametrize('orientation', UPRIGHT)
+@pytest.mark.parametrize('kind', ['PNG', 'TIFF', 'WEBP', 'AVIF'])
+def test_exif_orientations_are_applied_once_in_every_kind(save, kind, orientation):
+    if kind == 'AVIF' and not features.check('avif'):
+        pytest.skip('this Pillow writes no AVIF')
+    options = {'WEBP': {'lossless': True}, 'AVIF': {'quality': 100, 'subsampling': '4:4:4'}}
+    picture = reader.load_picture(
+        save(with_orientation(orientation, kind, **options.get(kind, {})))
+    )
+    expected = UPRIGHT[orientation](BGR).astype(int)
+    assert picture.shape == expected.shape
+    assert np.abs(picture - expected).max() <= (JPEG_ERROR if kind == 'AVIF' else 0)
+
+
+def test_damaged_exif_data_do_no_harm(save):
+    data = with_orientation(6).replace(b'Exif\0\0MM\0*', b'Exif\0\0MM\0\0')
+    data = data.replace(b'Exif\0\0II*\0', b'Exif\0\0II\0\0')
+    assert b'\0\0\0\0' in data[:40] and reader.load_picture(save(data)).shape == BGR.shape
+
+
+def test_a_black_drawing_on_a_transparent_ground_is_black_on_white(save):
+    alpha = np.zeros((20, 20), np.uint8)
+    alpha[5:10] = 255
+    drawing = Image.merge('LA', [Image.new('L', (20, 20)), Image.fromarray(alpha)])
+    for kind in ('PNG', 'WEBP', 'TIFF'):
+        options = {'lossless': True} if kind == 'WEBP' else {}
+        image = drawing.convert('RGBA') if kind == 'WEBP' else drawing
+        picture = reader.load_picture(save(encoded(image, kind, **options)))
+        np.testing.assert_array_equal(picture, np.dstack([255 - alpha] * 3))
+
+
 def test_pillow_loads_the_same_where_opencv_cannot(save, monkeypatch):
     monkeypatch.setattr(cv2, 'imdecode', lambda *_: None)
     for kind, (data, expected) in LOSSLESS.items():
@@ -154,13 +190,50 @@ def test_half_a_file_is_an_error(save, kind):
     assert str(error.value).startswith(f'{path}: ')
 
 
-def test_a_jpeg_that_opencv_fills_with_grey_is_an_error(save, monkeypatch):
-    """OpenCV 4.8 returns such a picture without a word; so does this stand-in."""
-    monkeypatch.setattr(cv2, 'imdecode', lambda *_: BGR)
-    data = encoded(RGB_IMAGE, 'JPEG')
-    with pytest.raises(reader.PictureError, match='truncated'):
-        reader.load_picture(save(data[: len(data) * 3 // 4]))
-    assert reader.load_picture(save(data)) is BGR
+PHOTO = (ROOT / 'data' / 'photos' / 'cat.jpg').read_bytes()
+START = PHOTO.rfind(b'\xff\xda') + 14  # of the pixels
+HALF = (START + len(PHOTO)) // 2
+
+
+@pytest.mark.parametrize(
+    'data',
+    [
+        PHOTO[:HALF] + b'\xff\xd9',
+        PHOTO[:START] + b'\xff\xd9',
+        PHOTO[: HALF - 3000] + bytes(6000) + PHOTO[HALF + 3000 :],
+        PHOTO[: START + 99] + bytes(len(PHOTO) - START - 101) + b'\xff\xd9',
+        PHOTO[:HALF] + PHOTO[HALF + 2000 :],
+    ],
+    ids=['cut and closed', 'header alone', 'zeros inside', 'zeros alone', 'bytes lost'],
+)
+def test_a_jpeg_with_a_hole_is_an_error(save, capfd, data):
+    """OpenCV and Pillow fill it with grey, or go on with the wrong colours."""
+    path = save(data)
+    with pytest.raises(reader.PictureError, match='cannot decode: a damaged JPEG file'):
+        reader.load_picture(path)
+    assert capfd.readouterr() == ('', '')
+
+
+def test_a_truncated_jpeg_is_an_error_and_one_without_its_end_marker_is_whole(save, capfd):
+    with pytest.raises(reader.PictureError, match='cannot decode: a truncated JPEG file'):
+        reader.load_picture(save(PHOTO[:HALF]))
+    whole = reader.load_picture(save(PHOTO))
+    for end in (-1, -2):
+        np.testing.assert_array_equal(reader.load_picture(save(PHOTO[:end])), whole)
+    assert capfd.readouterr() == ('', '')
+
+
+def test_a_filling_before_a_jpegs_end_marker_is_harmless(save):
+    whole = reader.load_picture(save(PHOTO))
+    for filling in (bytes(500), b'\xff' * 500):
+        picture = reader.load_picture(save(PHOTO[:-2] + filling + b'\xff\xd9'))
+        np.testing.assert_array_equal(picture, whole)
+
+
+def test_a_jpeg_of_unusual_sampling_is_read(save):
+    data = bytearray(encoded(RGB_IMAGE, 'JPEG', subsampling=0))
+    data[data.find(b'\xff\xc0') + 11] = 0x31  # 3x1, which libjpeg-turbo's newer interface lacks
+    assert reader.load_picture(save(bytes(data))).shape == BGR.shape
 
 
 def test_bytes_after_the_end_are_harmless(save):
@@ -211,18 +284,21 @@ def test_a_png_chunk_that_claims_gigabytes_is_refused_at_once(save):
         (b'<html>404</html>', 'no kind of picture'),
         (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n', 'no kind of picture'),
         (encoded(Image.fromarray(np.ones((9, 9), np.float32)), 'TIFF'), '32-bit pixels'),
+        (cv2.imencode('.tiff', np.ones((9, 9, 3), np.float32))[1].tobytes(), 'such as floats'),
+        (b'\0\0\0\x18ftypheic' + bytes(99), 'HEIC is not read; save the picture as JPEG'),
     ],
 )
-def test_what_is_no_picture_is_an_error(save, data, says):
+def test_what_is_no_picture_is_an_error(save, capfd, data, says):
     with pytest.raises(reader.PictureError, match=says):
         reader.load_picture(save(data))
+    assert capfd.readouterr() == ('', '')
 
 
 def test_paths_that_cannot_be_read_are_errors(tmp_path):
     os.mkfifo(tmp_path / 'pipe')
     for path, says in [
         (tmp_path / 'none.jpg', 'none.jpg: No such file'),
-        (tmp_path, 'not a regular file'),
+        (tmp_path, 'Is a directory'),
         (tmp_path / 'pipe', 'not a regular file'),  # opening it would wait for a writer
         ('/dev/zero', 'not a regular file'),
         ('a\0b', 'null'),
