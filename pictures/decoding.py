@@ -222,6 +222,10 @@ def _unknown_kind(data):
         return 'a TIFF file of pixels that are not read here, such as floats'
     brand = data[8:12] if data[4:8] == b'ftyp' else b''
     if brand in (b'avif', b'avis'):
+        from PIL import features
+
+        if features.check('avif'):
+            return 'a damaged AVIF file'
         return 'this Pillow reads no AVIF; Pillow 11.3 does'
     if brand in (b'heic', b'heix', b'hevc', b'heim', b'heis', b'mif1', b'msf1'):
         return 'HEIC is not read; save the picture as JPEG'

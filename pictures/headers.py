@@ -15,9 +15,9 @@ JPEG_START, JPEG_END = b'\xff\xd8', b'\xff\xd9'
 PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
 JPEG2000_START = b'\xff\x4f\xff\x51'  # of its code stream: SOC, SIZ
 
-# A progressive JPEG may have its decoder go over all pixels for every 20 bytes: scans x pixels,
-# ten scans (as the usual encoder writes) of nearly the largest picture, 2 to 5 s for a billion.
-MAX_SCAN_PIXELS = 2_000_000_000
+# A progressive JPEG may have its decoder go over all pixels for every 20 bytes; a usual one does so
+# ten times. Scans times pixels, 2 to 5 s for a billion.
+MAX_SCAN_PIXELS = 1_200_000_000
 MAX_PARTS = 100_000  # of a file: each takes a step of Python
 
 
@@ -67,7 +67,8 @@ def check_jpeg_scans(data, width, height):
         return
     scans = sum(marker == _SOS for marker, _, _ in jpeg_segments(data))
     if scans * width * height > MAX_SCAN_PIXELS:
-        raise PictureError(f'cannot decode: a JPEG file of {scans} scans')
+        size = f'{width}x{height} pixels'
+        raise PictureError(f'cannot decode: a JPEG file of {scans} scans over {size}')
 
 
 def jpeg_exif(data):
@@ -90,6 +91,8 @@ def png_essentials(data):
 
     What is left out are texts (which may unfold to gigabytes), colour profiles, later frames.
     """
+    if data[12:16] != b'IHDR':
+        raise PictureError('cannot decode: a damaged or truncated PNG file')
     check_size(int.from_bytes(data[16:20], 'big'), int.from_bytes(data[20:24], 'big'))
     kept, names, at = [PNG_SIGNATURE], [], len(PNG_SIGNATURE)
     while not names or names[-1] != b'IEND':
@@ -104,7 +107,7 @@ def png_essentials(data):
             # The way up must be known before the pixels come.
             kept.insert(2 if name == b'eXIf' else len(kept), data[at:end])
         at = end
-    if names[0] != b'IHDR' or (data[25] == 3 and b'PLTE' not in names):
+    if data[25] == 3 and b'PLTE' not in names:
         raise PictureError('cannot decode: a damaged PNG file')
     return b''.join(kept)
 

@@ -17,6 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from common.opencv_setup import MAX_PIXELS  # noqa: E402
+
 import hostile_caffe  # noqa: E402
 import hostile_models  # noqa: E402
 import hostile_pictures  # noqa: E402
@@ -27,8 +29,8 @@ import reader  # noqa: E402
 from caffe_format import caffemodel  # noqa: E402
 from common.console import UserError  # noqa: E402
 from models import parameters  # noqa: E402
-from network.preprocessing import Preprocessing  # noqa: E402
-from pictures import decoding, lists  # noqa: E402
+from network.preprocessing import RESIZES, Preprocessing  # noqa: E402
+from pictures import lists  # noqa: E402
 from training import checkpoint  # noqa: E402
 
 CRAFTED, MUTATED = {}, {}
@@ -96,8 +98,8 @@ def read_picture(folder):
     picture = reader.load_picture(folder / 'picture')
     height, width, channels = picture.shape
     expect(picture.dtype == np.uint8 and channels == 3 and height and width, 'no picture')
-    expect(height * width <= decoding.MAX_PIXELS, 'the picture is too large')
-    for how in reader.RESIZES:
+    expect(height * width <= MAX_PIXELS, 'the picture is too large')
+    for how in RESIZES:
         refused(lambda how=how: reader.centre_crop(reader.resize(picture, Preprocessing(how)), 227))
 
 

@@ -179,6 +179,38 @@ def many_scans(side, count):
     return content[:-2] + last * count + b'\xff\xd9'
 
 
+def text_png(count):
+    """A PNG of one pixel whose texts unfold to `count` MB."""
+    content = png(1, 1, 1)
+    text = _chunk(b'zTXt', b'a\0\0' + zlib.compress(bytes(1_000_000)))
+    return content[:33] + text * count + content[33:]
+
+
+def webp_canvas(width, height):
+    """A WEBP film of one small picture on a canvas of any size, as its header claims."""
+    frame = _save(Image.new('RGB', (1, 1)), 'WEBP', lossless=True)[12:]
+    place = bytes(12) + (100).to_bytes(3, 'little') + b'\0'
+    size = (width - 1).to_bytes(3, 'little') + (height - 1).to_bytes(3, 'little')
+    chunks = [(b'VP8X', b'\2\0\0\0' + size), (b'ANIM', bytes(6)), (b'ANMF', place + frame)]
+    body = b'WEBP' + b''.join(kind + struct.pack('<I', len(data)) + data for kind, data in chunks)
+    return b'RIFF' + struct.pack('<I', len(body)) + body
+
+
+def jpeg2000(side, block=4, precinct=None, tile=None):
+    """A JPEG 2000 code stream that claims this size, in blocks of 4 << block pixels' side."""
+    content = bytearray(_save(Image.new('RGB', (64, 64)), 'JPEG2000', no_jp2=True))
+    struct.pack_into('>II', content, 8, side, side)
+    struct.pack_into('>II', content, 24, tile or side, tile or side)
+    at = content.find(b'\xff\x52')
+    content[at + 10] = content[at + 11] = block
+    if precinct is not None:  # one for each resolution
+        levels = content[at + 9] + 1
+        content[at + 3] += levels
+        content[at + 4] |= 1
+        content[at + 14 : at + 14] = bytes([precinct]) * levels
+    return bytes(content)
+
+
 def _bmp(width, height, bits=24, compression=0):
     info = struct.pack('<IiiHHIIiiII', 40, width, height, 1, bits, compression, 0, 0, 0, 0, 0)
     return b'BM' + struct.pack('<IHHI', 0, 0, 0, 54) + info + bytes(1000)
@@ -213,7 +245,15 @@ def _crafted_picture():
         _save(huge.convert('RGB'), 'JPEG') + b'x',
         _save(huge, 'TIFF', compression='tiff_deflate'),
         _save(huge, 'GIF'),
+        text_png(990),
+        webp_canvas(16_777_216, 10),
+        webp_canvas(16_384, 16_384),
+        *(jpeg2000(side) for side in (6_000, LONG, 50_000, 2**31 - 1)),
+        *(jpeg2000(side, 0, precinct) for side in (64, 2_000, 6_000) for precinct in (None, 0x11)),
+        *(jpeg2000(6_000, tile=tile) for tile in (1, 30, 100)),
         many_scans(500, 5_000),
+        many_scans(8_000, 12),
+        many_scans(2_000, 280),
         many_scans(4_000, 100_000),
         _save(frames[0], 'GIF', save_all=True, append_images=frames[1:]),
         *(_tiff(100, 100, t258=depth) for depth in (0, 1, 16, 32, 64, 65535)),

@@ -78,7 +78,7 @@ def test_the_fuzzers_guard_notices(crime, tmp_path):
 
 def test_a_jpeg_of_endless_scans_is_refused_at_once():
     start = time.process_time()
-    with pytest.raises(reader.PictureError, match='a JPEG file of 1000'):
+    with pytest.raises(reader.PictureError, match=r'a JPEG file of \d+ scans'):
         decoding.decode_picture(hostile_pictures.many_scans(4000, 100_000))
     assert time.process_time() - start < 5
 
@@ -92,9 +92,31 @@ def test_a_film_behind_a_jpeg_is_no_scan():
 def test_a_truncated_jpeg_is_noticed_in_little_memory():
     """Pillow's whole picture beside OpenCV's took 4 GB for the largest."""
     content = (DATA / 'photos' / 'cat.jpg').read_bytes()
-    for end in (-2, -100, len(content) // 2):
+    for end in (-100, len(content) // 2):
         with pytest.raises(reader.PictureError, match='truncated'):
             decoding.decode_picture(content[:end])
+
+
+def test_texts_in_a_png_are_not_unfolded():
+    start = time.process_time()
+    assert decoding.decode_picture(hostile_pictures.text_png(990)).shape == (1, 1, 3)
+    assert time.process_time() - start < 2  # 50 s once
+
+
+@pytest.mark.parametrize(
+    ('content', 'says'),
+    [
+        (hostile_pictures.webp_canvas(16_777_216, 10), '16777216x10 pixels are too many'),
+        (hostile_pictures.jpeg2000(13_000), '13000x13000: 169000000 pixels; at most 36000000'),
+        (hostile_pictures.jpeg2000(2_000, block=0, precinct=0x11), 'too many small parts'),
+        (hostile_pictures.jpeg2000(6_000, tile=30), 'too many small parts'),
+    ],
+)
+def test_a_header_that_claims_too_much_is_refused_at_once(content, says):
+    start = time.process_time()
+    with pytest.raises(reader.PictureError, match=says):
+        decoding.decode_picture(content)
+    assert time.process_time() - start < 2
 
 
 def test_millions_of_empty_blobs_are_refused_before_they_are_listed(tmp_path):
