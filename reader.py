@@ -1,6 +1,6 @@
 """Pictures: decoding, resizing, cropping, the mean; and the loaders that make batches of them.
 
-    python reader.py FOLDER --val 0.2      # lists for training, from a folder of class folders
+    python reader.py FOLDER --val 0.2 --test 0.1     # lists, from a folder of class folders
 
 Pictures are numpy arrays, uint8 [height, width, 3] in BGR order, as Caffe's were.
 """
@@ -15,7 +15,7 @@ from common.opencv_setup import MAX_PIXELS
 
 import numpy as np
 
-from common.console import one_line_errors
+from common.console import one_line_errors, printable
 from pictures import workers
 from pictures.augmentation import Augmentation, augment
 from pictures.decoding import PictureError, check_picture, cv2, load_picture, named
@@ -235,36 +235,47 @@ class _Batches:
 # --------------------------------------------------------------------------------------------------
 
 
-def parse_arguments():
+def parse_arguments(argv=None):
     parser = argparse.ArgumentParser(
-        description='Write train.txt, val.txt and classes.txt for a folder of class folders. Where'
-        ' it has the subfolders train/ and val/ with class folders, these are the two lists.'
+        description='Write train.txt, val.txt, perhaps test.txt, and classes.txt for a folder of'
+        ' class folders. Where it has subfolders train, val (valid, validation ...) or test with'
+        ' class folders, these are the lists, and --val and --test say what is done without them.'
     )
     parser.add_argument('folder', metavar='FOLDER', help='has one subfolder of pictures per class')
     parser.add_argument(
-        '--val', type=_fraction, default=0.2, help='share of each class for val.txt (default 0.2)'
+        '--val',
+        type=_share,
+        default=0.2,
+        help='share of each class for val.txt (default 0.2); 0: no val.txt; 1: val.txt alone',
+    )
+    parser.add_argument(
+        '--test', type=_share, default=0.0, help='share of each class for test.txt (default 0)'
     )
     parser.add_argument('--output', help='where the lists go (default: FOLDER)')
     parser.add_argument('--seed', type=int, default=0, help='another seed divides otherwise (0)')
-    return parser.parse_args()
+    args = parser.parse_args(argv)
+    if args.val + args.test > 1:
+        parser.error(f'--val {args.val:g} and --test {args.test:g} are more than all')
+    return args
 
 
-def _fraction(text):
+def _share(text):
     value = float(text)
-    if not 0 < value < 1:
+    if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f'{text} is not between 0 and 1')
     return value
 
 
 @one_line_errors
-def main():
-    args = parse_arguments()
+def main(argv=None):
+    args = parse_arguments(argv)
     output = args.output or args.folder
-    lists = write_lists(args.folder, output, args.val, args.seed, check_picture)
+    lists = write_lists(args.folder, output, args.val, args.seed, check_picture, args.test)
     for remark in lists.remarks:
-        print(' '.join(remark.split()))
+        print(printable(remark))
     print_counts(lists)
-    print(f'written to {output}: train.txt, val.txt, classes.txt')
+    names = [*(f'{side}.txt' for side in lists.sides), 'classes.txt']
+    print(printable(f'written to {output}: {", ".join(names)}'))
 
 
 if __name__ == '__main__':

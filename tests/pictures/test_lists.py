@@ -201,8 +201,10 @@ def make_folder(folder, classes):
     return folder
 
 
-def divide(folder, output=None, fraction=0.2, seed=0):
-    return folders.write_lists(folder, output or folder, fraction, seed, decoding.check_picture)
+def divide(folder, output=None, fraction=0.2, seed=0, test=0.0):
+    return folders.write_lists(
+        folder, output or folder, fraction, seed, decoding.check_picture, test
+    )
 
 
 def lines(path):
@@ -248,11 +250,10 @@ def test_copies_never_straddle_train_and_val(tmp_path):
         picture(folder / 'y' / f'copy {i}.png', i)
     lists = divide(folder, fraction=0.5)
     sides = [
-        {p.digest for pictures in side.values() for p in pictures}
-        for side in (lists.train, lists.val)
+        {p.digest for pictures in side.values() for p in pictures} for side in lists.sides.values()
     ]
     assert not sides[0] & sides[1]
-    assert sum(map(len, lists.train.values())) + sum(map(len, lists.val.values())) == 24
+    assert sum(len(pictures) for side in lists.sides.values() for pictures in side.values()) == 24
     assert any('6 pictures lie in more than one class' in remark for remark in lists.remarks)
     assert any('12 pictures are copies' in remark for remark in lists.remarks)
 
@@ -269,7 +270,8 @@ def test_what_is_left_out_is_reported(tmp_path):
     assert f'left out: {folder}/x/broken.jpg: cannot decode' in remarks
     assert f'left out: {folder}/x/empty.JPG: the file is empty' in remarks
     assert r"left out: 'y/two\nlines.png': its name cannot be written" in remarks
-    assert 'ignored 2 files' in remarks
+    assert f'ignored 3 files or folders in {folder} that are no pictures' in remarks
+    assert ': .DS_Store, .hidden, notes.txt' in remarks
     assert "class 'one' has too few pictures to divide (1)" in remarks
     assert "class 'nothing' is left out" in remarks
     assert lines(folder / 'classes.txt') == ['one', 'x', 'y']
@@ -282,10 +284,10 @@ def test_given_train_and_val_folders_are_used_as_they_are(tmp_path):
     remarks = '\n'.join(divide(tmp_path).remarks)
     assert lines(tmp_path / 'val.txt') == ['val/y/0.png 1', 'val/y/1.png 1']
     assert len(lines(tmp_path / 'train.txt')) == 5
-    assert '2 pictures of val/ are in train/ too' in remarks
+    assert '2 pictures of val are in train too' in remarks
     assert "class 'x' has no pictures in" in remarks
     make_folder(tmp_path / 'val', {'z': 1})
-    with pytest.raises(ListError, match='train/ has no pictures of this class'):
+    with pytest.raises(ListError, match=r'val/z: .*train has no pictures of this class'):
         divide(tmp_path)
 
 
