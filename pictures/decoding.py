@@ -60,11 +60,13 @@ def check_picture(path):
 
 @contextmanager
 def named(path):
-    """Begins the text of a PictureError with the path."""
+    """Begins the text of a PictureError with the path; a lack of memory is one, too."""
     try:
         yield
     except PictureError as error:
         raise PictureError(f'{path!s:.400}: {error}') from None
+    except MemoryError:
+        raise PictureError(f'{path!s:.400}: there is not enough memory for it') from None
 
 
 def _read_file(path):

@@ -71,21 +71,22 @@ def _remark_copies(classes, shared, first, remarks):
 def fit_names(sides, folders, remarks):
     """The sides' classes under the training side's names, which may differ in case.
 
-    `folders` is {side: its folder}, for messages. Raises ListError for a class that training lacks.
+    'train' comes first; `folders` is {side: its folder}, for messages. Raises ListError for a class
+    that training lacks.
     """
-    known = {name.casefold(): name for name in sides['train']}
+    uses = Counter(name.casefold() for name in sides['train'])
+    known = {n.casefold(): n for n in sides['train'] if uses[n.casefold()] == 1}
     fitted = {'train': sides['train']}
-    for side, classes in sides.items():
-        names = {
-            name: name if name in sides['train'] else known.get(name.casefold()) for name in classes
-        }
-        for name, other in names.items():
+    for side in list(sides)[1:]:
+        fitted[side] = {}
+        for name, pictures in sides[side].items():
+            other = name if name in sides['train'] else known.get(name.casefold())
             if other is None:
                 raise ListError(
                     f'{folders[side] / name}: {folders["train"]} has no pictures of this class'
                 )
-        fitted[side] = {other: classes[name] for name, other in names.items()}
-        for name in sorted(set(sides['train']) - set(fitted[side])):
+            fitted[side].setdefault(other, []).extend(pictures)
+        for name in sorted(sides['train'].keys() - fitted[side]):
             remarks.append(f'class {name!r} has no pictures in {folders[side]}')
     return fitted
 

@@ -57,9 +57,9 @@ def write_lists(folder, output, val, seed, check, test=0.0):
     shares = _shares_to_divide(places, val, test)
     _check_output(output, set(shares) | places.keys() - ({'train'} if shares else set()), remarks)
     sides = {side: _read_classes(folder, place, check, remarks) for side, place in places.items()}
-    if len(places) > 1:
+    if 'train' in places:
         sides = fit_names(sides, places, remarks)
-        remark_shared(sides, remarks)
+    remark_shared(sides, remarks)
     if shares:
         sides.update(divide(sides.pop('train'), shares, seed, remarks))
     sides = {side: sides[side] for side in SIDES if side in sides}
@@ -130,7 +130,8 @@ def _read_classes(folder, place, check, remarks):
 
     Their paths are relative to `folder`.
     """
-    found = {name: find_pictures(place / name) for name in _class_folders(place)}
+    names = _usable_names(_class_folders(place), remarks)
+    found = {name: find_pictures(place / name) for name in names}
     with os.scandir(place) as entries:
         others = [e.path for e in entries if e.is_file() or _is_junk(e.name)]
     others = [path for path in others if os.path.basename(path) not in OWN]
@@ -145,20 +146,25 @@ def _read_classes(folder, place, check, remarks):
                 results.append(result)
                 bar.update()
             remarks.extend(f'left out: {text}' for text in results if isinstance(text, str))
-            pictures = [picture for picture in results if isinstance(picture, Picture)]
-            if not pictures:
+            classes[name] = [picture for picture in results if isinstance(picture, Picture)]
+            if not classes[name]:
                 remarks.append(f'class {name!r} is left out: {place / name} has no picture')
-            elif not _fits_a_line(name) or not name.strip():
-                remarks.append(f'class {name!r} is left out: classes.txt cannot hold its name')
-            else:
-                classes[name] = pictures
-    return classes
+    return {name: pictures for name, pictures in classes.items() if pictures}
+
+
+def _usable_names(names, remarks):
+    usable = [name for name in names if _fits_a_line(name) and name.strip()]
+    for name in sorted(set(names) - set(usable)):
+        remarks.append(f'class {name!r} is left out: classes.txt cannot hold its name')
+    return usable
 
 
 def _remark_others(place, others, remarks):
     if others:
-        names = sorted({os.path.basename(path) for path in others})
-        shown = ', '.join(names[:3]) + (', ...' if len(names) > 3 else '')
+        folders = {os.path.basename(path) + '/' for path in others if os.path.isdir(path)}
+        files = {os.path.basename(path) for path in others if not os.path.isdir(path)}
+        names = [*sorted(folders), *sorted(files)]
+        shown = ', '.join(names[:6]) + (', ...' if len(names) > 6 else '')
         remarks.append(
             f'ignored {len(others)} files or folders in {place} that are no pictures by name:'
             f' {shown}'

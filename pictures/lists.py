@@ -3,17 +3,19 @@
 Class names stand in classes.txt beside a list, one a line. folders.py makes both from a folder.
 """
 
+import copy
 import functools
 import io
 import os
 import re
 from array import array
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from common.console import UserError
+from common.console import Meter, UserError
 from common.files import DATA, read_regular_file
 
 MAX_CLASSES = 100_000  # a larger label is a slip, and its conv10 would not fit into memory
@@ -59,6 +61,13 @@ class PictureList:
     def where(self, i):
         """The list line of picture i, as error messages name it: 'val.txt, line 12'."""
         return _line_name(self.source, self._text, self._starts[i])
+
+    def take(self, indices):
+        """The PictureList of those at `indices`, which keep their lines and the classes."""
+        rest = copy.copy(self)
+        rest._starts, rest._lengths = self._starts[indices], self._lengths[indices]
+        rest.labels = self.labels[indices]
+        return rest
 
     def class_counts(self):
         """Pictures of each class: int64 [class_num]."""
@@ -134,11 +143,62 @@ def check_files_exist(pictures):
     """Raises ListError with the number of missing files and the first one's line."""
     missing = [i for i in range(len(pictures)) if not os.path.isfile(pictures.path(i))]
     if missing:
-        first = missing[0]
+        path = pictures.path(missing[0])
+        hint = ''
+        if (more := re.fullmatch(r'(.+)\s\d+', path, re.DOTALL)) and os.path.isfile(more[1]):
+            hint = '; are there two labels on the line?'
         raise ListError(
-            f'{pictures.where(first)}: {pictures.path(first):.400}: no such file'
+            f'{pictures.where(missing[0])}: {path:.400}: no such file{hint}'
             f' ({len(missing)} of {len(pictures)} files of this list are missing)'
         )
+
+
+def without_bad(pictures, check, most_share=0.1):
+    """(PictureList of the sound ones, a line for each of the others), for --skip_bad.
+
+    `check(path)` raises UserError for a picture that cannot be used; it runs in threads, over every
+    picture once, before anything else, so that what is made of the rest depends on files alone.
+    Raises ListError where more than `most_share` of the pictures are bad.
+    """
+
+    def complaint(i):
+        try:
+            check(pictures.path(i))
+        except UserError as error:
+            return f'{pictures.where(i)}: {error}'
+        return None
+
+    numbers, complaints = range(len(pictures)), []
+    meter = Meter(f'checking {pictures.source}', len(pictures))
+    with meter, ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(pictures), 1000):  # a future each would need gigabytes
+            for line in pool.map(complaint, numbers[start : start + 1000]):
+                complaints.append(line)
+                meter.count(1)
+    bad = [line for line in complaints if line]
+    if len(bad) > most_share * len(pictures):
+        raise ListError(
+            f'{bad[0]} ({len(bad)} of {len(pictures)} pictures of this list cannot be read; '
+            f'at most {most_share:.0%} may be left out)'
+        )
+    return pictures.take(np.array([not line for line in complaints])), bad
+
+
+def label_gaps(pictures, names=None):
+    """A line about the classes that a list has no pictures of; None where there are none.
+
+    `names` are those of all classes, where they are known.
+    """
+    counts = np.bincount(pictures.labels, minlength=len(names or ()))
+    empty = np.flatnonzero(counts == 0).tolist()
+    if not empty:
+        return None
+    shown = [f'{label} {names[label]!r}' if names else str(label) for label in empty[:5]]
+    hint = '; labels count from 0, do these count from 1?' if empty == [0] else ''
+    return (
+        f'{pictures.source}: no pictures of {len(empty)} of {len(counts)} classes: '
+        f'{", ".join(shown)}{", ..." if len(empty) > 5 else ""}{hint}'
+    )
 
 
 def count_shared(pictures, others):

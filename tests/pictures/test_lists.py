@@ -15,9 +15,11 @@ from pictures.lists import (
     ListError,
     check_files_exist,
     class_names_beside,
+    label_gaps,
     map_labels,
     read_class_names,
     read_list,
+    without_bad,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,6 +96,52 @@ def test_missing_files_are_counted_and_the_first_is_named(tmp_path):
     pictures = read_list(write(tmp_path / 'l.txt', 'a.jpg 0\nb.jpg 1\nc.jpg 1\n'))
     with pytest.raises(ListError, match=r'line 2: .*b\.jpg: no such file \(2 of 3 files'):
         check_files_exist(pictures)
+
+
+def test_two_labels_on_a_line_are_told(tmp_path):
+    picture(tmp_path / 'a.png', 0)
+    pictures = read_list(write(tmp_path / 'l.txt', 'a.png 0\na.png 0 1\n'))
+    with pytest.raises(ListError, match=r'line 2: .*a\.png 0: no such file; are there two labels'):
+        check_files_exist(pictures)
+
+
+def test_bad_pictures_are_left_out_and_named_up_to_a_share(tmp_path):
+    for i in range(10):
+        picture(tmp_path / f'{i}.png', i)
+    write(tmp_path / '3.png', 'no picture')
+    (tmp_path / '9.png').unlink()
+    text = ''.join(f'{i}.png {i % 5}\n' for i in range(10))
+    pictures = read_list(write(tmp_path / 'l.txt', text))
+    sound, bad = without_bad(pictures, decoding.check_picture, most_share=0.2)
+    assert [sound.entry(i) for i in range(len(sound))] == [
+        f'{i}.png' for i in (0, 1, 2, *range(4, 9))
+    ]
+    assert sound.labels.tolist() == [0, 1, 2, 4, 0, 1, 2, 3]
+    assert (sound.class_num, len(pictures), sound.where(3)) == (5, 10, f'{tmp_path}/l.txt, line 5')
+    assert [line.split(': ')[:2] for line in bad] == [
+        [f'{tmp_path}/l.txt, line 4', f'{tmp_path}/3.png'],
+        [f'{tmp_path}/l.txt, line 10', f'{tmp_path}/9.png'],
+    ]
+    with pytest.raises(
+        ListError, match=r'l\.txt, line 4: .* \(2 of 10 pictures .* at most 10% may'
+    ):
+        without_bad(pictures, decoding.check_picture)
+
+
+@pytest.mark.parametrize(
+    ('labels', 'names', 'says'),
+    [
+        ((0, 1, 2), None, None),
+        ((0, 1), ['a', 'b'], None),
+        ((1, 2), None, 'no pictures of 1 of 3 classes: 0; labels count from 0, do these'),
+        ((0, 3), ['a', 'b', 'c', 'd', 'e'], "of 3 of 5 classes: 1 'b', 2 'c', 4 'e'"),
+        ((9,), None, 'of 9 of 10 classes: 0, 1, 2, 3, 4, ...'),
+    ],
+)
+def test_classes_without_pictures_are_named(tmp_path, labels, names, says):
+    text = ''.join(f'a {label}\n' for label in labels)
+    line = label_gaps(read_list(write(tmp_path / 'l.txt', text)), names)
+    assert (line is None) if says is None else (says in line)
 
 
 def test_a_list_of_ImageNet_size_loads_fast_and_small(tmp_path):
@@ -271,7 +319,7 @@ def test_what_is_left_out_is_reported(tmp_path):
     assert f'left out: {folder}/x/empty.JPG: the file is empty' in remarks
     assert r"left out: 'y/two\nlines.png': its name cannot be written" in remarks
     assert f'ignored 3 files or folders in {folder} that are no pictures' in remarks
-    assert ': .DS_Store, .hidden, notes.txt' in remarks
+    assert ': .hidden/, .DS_Store, notes.txt' in remarks
     assert "class 'one' has too few pictures to divide (1)" in remarks
     assert "class 'nothing' is left out" in remarks
     assert lines(folder / 'classes.txt') == ['one', 'x', 'y']
@@ -289,6 +337,141 @@ def test_given_train_and_val_folders_are_used_as_they_are(tmp_path):
     make_folder(tmp_path / 'val', {'z': 1})
     with pytest.raises(ListError, match=r'val/z: .*train has no pictures of this class'):
         divide(tmp_path)
+
+
+def test_the_usual_names_of_splits_are_known(tmp_path):
+    for i, (train, val, test) in enumerate(
+        [
+            ('train', 'valid', 'test'),
+            ('Training', 'validation', 'TESTING'),
+            ('train_set', 'eval', 'test1'),
+        ]
+    ):
+        folder = tmp_path / str(i)
+        make_folder(folder / train, {'x': 3, 'y': 2})
+        make_folder(folder / val, {'Y': 2})
+        make_folder(folder / test, {'x': 1})
+        (folder / 'annotations').mkdir()
+        lists = divide(folder)
+        assert lines(folder / 'classes.txt') == ['x', 'y']
+        assert lines(folder / 'val.txt') == [f'{val}/Y/0.png 1', f'{val}/Y/1.png 1']
+        assert lines(folder / 'test.txt') == [f'{test}/x/0.png 0']
+        assert len(lines(folder / 'train.txt')) == 5
+        assert any(f'not used: {folder}/annotations' in remark for remark in lists.remarks)
+
+
+def test_a_split_that_is_missing_is_taken_from_training(tmp_path):
+    make_folder(tmp_path / 'train', {'x': 10, 'y': 10})
+    make_folder(tmp_path / 'test', {'x': 3, 'y': 3})
+    sides = divide(tmp_path).sides
+    counts = {side: len(classes['x']) for side, classes in sides.items()}
+    assert counts == {'train': 8, 'val': 2, 'test': 3}
+    assert read_list(tmp_path / 'test.txt').class_counts().tolist() == [3, 3]
+
+
+def test_splits_without_training_are_lists_for_testing(tmp_path):
+    make_folder(tmp_path / 'valid', {'x': 1})
+    make_folder(tmp_path / 'test', {'y': 1})
+    divide(tmp_path)
+    assert lines(tmp_path / 'classes.txt') == ['x', 'y']
+    assert lines(tmp_path / 'test.txt') == ['test/y/0.png 1']
+    assert not (tmp_path / 'train.txt').exists()
+
+
+def test_two_folders_for_one_split_are_an_error(tmp_path):
+    for name in ('train', 'val', 'validation'):
+        make_folder(tmp_path / name, {'x': 2, 'y': 2})
+    with pytest.raises(ListError, match=r'val and validation could both be for val\.txt'):
+        divide(tmp_path)
+
+
+def test_a_class_may_be_called_test(tmp_path):
+    remarks = divide(make_folder(tmp_path, {'test': 3, 'production': 3})).remarks
+    assert lines(tmp_path / 'classes.txt') == ['production', 'test']
+    assert remarks == ["'test' is taken for a class; a split would hold class folders"]
+
+
+@pytest.mark.parametrize(
+    ('val', 'test', 'counts'),
+    [
+        (0, 0, {'train': 10}),
+        (1, 0, {'val': 10}),
+        (0, 1, {'test': 10}),
+        (0.2, 0.1, {'train': 7, 'val': 2, 'test': 1}),
+        (0, 0.1, {'train': 9, 'test': 1}),
+        (0.5, 0.5, {'val': 5, 'test': 5}),
+    ],
+)
+def test_shares_of_the_lists(tmp_path, val, test, counts):
+    folder = make_folder(tmp_path / 'p', {'x': 10, 'y': 10})
+    sides = divide(folder, fraction=val, test=test).sides
+    assert {side: len(classes['x']) for side, classes in sides.items()} == counts
+    written = {path.stem: len(lines(path)) for path in folder.glob('*.txt')}
+    assert written == {'classes': 2, **{side: 2 * count for side, count in counts.items()}}
+    paths = [line.split()[0] for side in counts for line in lines(folder / f'{side}.txt')]
+    assert len(set(paths)) == 20
+
+
+def test_a_list_for_testing_may_have_one_class_and_an_older_list_is_named(tmp_path):
+    folder = make_folder(tmp_path, {'x': 2})
+    write(folder / 'train.txt', 'other.png 0\n')
+    remarks = divide(folder, fraction=1).remarks
+    assert remarks == [
+        f'{folder}/train.txt was there before and is not written: it may not fit the new lists'
+    ]
+    assert lines(folder / 'train.txt') == ['other.png 0']
+
+
+def test_junk_is_passed_over_and_named(tmp_path):
+    folder = make_folder(tmp_path, {'x': 3, 'y': 3, '__MACOSX': 2, '.ipynb_checkpoints': 2})
+    write(folder / 'Thumbs.db', '?')
+    picture(folder / 'x' / '._0.png', 0)
+    picture(folder / 'x' / '__MACOSX' / '0.png', 77)
+    lists = divide(folder)
+    assert lists.class_names == ['x', 'y']
+    assert [len(pictures) for pictures in lists.sides['train'].values()] == [2, 2]
+    assert lists.remarks == [
+        f'ignored 5 files or folders in {folder} that are no pictures by name: '
+        '.ipynb_checkpoints/, __MACOSX/, ._0.png, Thumbs.db'
+    ]
+
+
+def test_group_class_picture_is_remarked(tmp_path):
+    make_folder(tmp_path / 'animals', {'ants': 3, 'bees': 3})
+    make_folder(tmp_path / 'things', {'x': 2, 'y': 2})
+    remarks = divide(tmp_path).remarks
+    assert "'animals' is one class with all that its subfolders hold (ants, bees)" in remarks[0]
+    assert "'things' is one class" in remarks[1]
+
+
+def test_class_folders_without_a_usable_name_are_left_out(tmp_path):
+    folder = make_folder(tmp_path, {'x': 2, 'y': 2, '  ': 2, 'a\nb': 2})
+    remarks = divide(folder).remarks
+    assert lines(folder / 'classes.txt') == ['x', 'y']
+    assert "class '  ' is left out: classes.txt cannot hold its name" in remarks
+    assert r"class 'a\nb' is left out: classes.txt cannot hold its name" in remarks
+    make_folder(folder, {'x ': 2})
+    with pytest.raises(ListError, match="2 class folders are called 'x'"):
+        divide(folder)
+
+
+def test_folders_of_ImageNet_numbers_get_its_names(tmp_path):
+    folder = make_folder(tmp_path, {'n01443537': 2, 'n01440764': 2, 'n02085620-Chihuahua': 2})
+    divide(folder)
+    names = class_names_beside(folder / 'train.txt')
+    assert names == ['tench, Tinca tinca', 'goldfish, Carassius auratus', 'Chihuahua']
+    assert map_labels(names, IMAGENET).tolist() == [0, 1, 151]
+
+
+def test_all_lists_are_written_or_none(tmp_path, monkeypatch):
+    folder = make_folder(tmp_path, {'x': 4, 'y': 4})
+    divide(folder)
+    before = {path: path.read_text() for path in folder.glob('*.txt')}
+    make_folder(folder, {'z': 4})
+    monkeypatch.setattr(folders, '_class_line', lambda name: 1 / (name != 'z'))
+    with pytest.raises(ZeroDivisionError):
+        divide(folder)
+    assert before == {path: path.read_text() for path in folder.glob('*.txt')}
 
 
 @pytest.mark.parametrize(
