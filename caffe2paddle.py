@@ -14,7 +14,7 @@ from caffe_format import caffemodel
 from caffe_format.layers import net_label, show_shape
 from common.console import UserError, one_line_errors, printable
 from common.files import DATA, atomic_write
-from models import parameters
+from models import paddle_v2, parameters
 from network.preprocessing import RESIZES
 
 SYNSET = re.compile(r'n\d{8}\s+')
@@ -223,7 +223,7 @@ def to_caffe(model, output):
 def to_v2(model, output):
     """Write `model` as a directory of PaddlePaddle v2 parameter files."""
     tensors, config = parameters.read_model(model)
-    parameters.write_v2_directory(output, tensors, config)
+    paddle_v2.write_directory(output, tensors, config)
     _report(model, config, tensors)
     print(f'written: {output} ({len(tensors)} parameter files, config.json)')
     return 0

@@ -50,7 +50,8 @@ class CaffeNet(NamedTuple):
     tensors: {name: float32 array} as in `architecture.parameter_shapes`, bit for bit (doubles are
     rounded to float32). conv10_pad: 0 or 1; the original v1.0 pads its 1x1 conv10, a quirk of its
     making, so that ReLU(bias) of the border enters the mean. convolutions: {index of a layer in
-    the file: its name in the original}.
+    the file: its name in the original}. unsaid: what of the configuration a file of weights alone
+    leaves open.
     """
 
     tensors: dict
@@ -59,6 +60,7 @@ class CaffeNet(NamedTuple):
     class_num: int
     conv10_pad: int
     convolutions: dict
+    unsaid: tuple = ()
 
 
 def read_net(path):
@@ -165,7 +167,14 @@ def recognise(net, path):
     tensors = _read_tensors(net, convolutions, path)
     names = architecture.parameter_shapes(version, bypass, class_num)
     in_order = {name: tensors[name] for name in names}
-    return CaffeNet(in_order, version, bypass, class_num, conv10_pad, convolutions)
+    unsaid = _unsaid(net, conv10)
+    return CaffeNet(in_order, version, bypass, class_num, conv10_pad, convolutions, unsaid)
+
+
+def _unsaid(net, conv10):
+    wired = any(layer.top for layer in layers_of(net))
+    padded = layers_of(net)[conv10].HasField('convolution_param')
+    return (*(() if padded else ('conv10_pad',)), *(() if wired else ('bypass', 'conv10_relu')))
 
 
 def _weight_shapes(net, path):

@@ -1,11 +1,20 @@
 """Files that appear complete or not at all, and that are read within bounds; the project's own."""
 
 import errno
+import glob
 import os
+import secrets
 import stat
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+CLAIMED_WITHIN = 5  # seconds: after so many, a partial file without a lock has no writer
 DATA = Path(__file__).resolve().parents[1] / 'data'
 
 
@@ -14,24 +23,48 @@ def atomic_write(path, mode='wb'):
     """Open a file that appears at `path` complete, or not at all.
 
     The bytes go to a hidden neighbour first, which is renamed once they are on the disk, so that
-    neither a kill nor a full disk nor a power cut leaves half a file or loses the old one.
+    neither a kill nor a full disk nor a power cut leaves half a file or loses the old one. Of two
+    writers at once, the last one's file stays, whole.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f'.{path.name}.partial')
+    _clear_partials(path)
+    aside = partial_neighbour(path)
     text = {} if 'b' in mode else {'encoding': 'utf-8', 'newline': ''}
     try:
-        with open(aside, mode, **text) as file:
+        with open(aside, mode.replace('w', 'x'), **text) as file:
+            _claim(file)
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)
     except BaseException as error:
         aside.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
+        if isinstance(error, OSError) and error.filename in (None, str(aside)):
             error.filename = str(path)  # a full disk does not say for whom
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
+
+
+def partial_neighbour(path):
+    """A path in the same folder that nobody else writes to."""
+    return path.with_name(f'.{path.name}.{secrets.token_hex(6)}.partial')
+
+
+def _claim(file):
+    """Lock a file for as long as it is open: the kernel tells whether its writer lives."""
+    if fcntl:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _clear_partials(path):
+    """Delete what killed writers of `path` left, each as large as a model."""
+    for left in path.parent.glob(f'.{glob.escape(path.name)}.*.partial') if fcntl else ():
+        with suppress(OSError), open(left, 'rb', opener=_open_without_waiting) as file:
+            if time.time() - os.fstat(file.fileno()).st_mtime > CLAIMED_WITHIN:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError: its writer lives
+                left.unlink()
 
 
 def read_regular_file(path, most_bytes):
@@ -57,7 +90,7 @@ def _open_without_waiting(path, flags):
     return os.open(path, flags | getattr(os, 'O_NONBLOCK', 0))
 
 
-def _sync_folder(folder):
+def sync_folder(folder):
     """Make a rename durable (POSIX: the folder's entry is data of its own)."""
     if os.name == 'posix':
         descriptor = os.open(folder, os.O_RDONLY)

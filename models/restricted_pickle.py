@@ -1,15 +1,16 @@
 """Read the arrays of a `.pdparams` file without executing anything that is in it.
 
-A .pdparams file is a pickle, and a pickle is a program. This reader lets it build plain containers
-and, in place of NumPy's classes, stand-ins that only remember what they were given.
+A .pdparams file is a pickle, and a pickle is a program for a small machine with a stack. The
+standard library's pickletools takes it apart; here are the few instructions of the machine that
+parameters need. In place of NumPy's classes they build stand-ins that only remember what they were
+given.
 """
 
-import io
-import pickle
 import pickletools
-import struct
 
 import numpy as np
+
+MOST_STEPS = 200_000  # a SqueezeNet takes 2000; a step takes microseconds and up to 100 bytes
 
 
 class PickleRefused(Exception):
@@ -22,13 +23,13 @@ class _Dtype:
     def __init__(self, code, *_):
         self.code, self.order = code, '='
 
-    def __setstate__(self, state):
+    def build(self, state):
         self.order = state[1]
 
     def real(self):
         if self.code not in ('f2', 'f4', 'f8', 'i4', 'i8') or self.order not in ('<', '>', '='):
             kind = self.code if isinstance(self.code, str) else type(self.code).__name__
-            raise PickleRefused(f'holds an array of {kind!r}; floats are expected')
+            raise PickleRefused(f'holds an array of {kind!r:.99}; floats are expected')
         return np.dtype(self.order + self.code)
 
 
@@ -38,7 +39,7 @@ class _Array:
     def __init__(self, *_):
         self.state = None
 
-    def __setstate__(self, state):
+    def build(self, state):
         self.state = state
 
     def real(self):
@@ -65,6 +66,14 @@ def _dictionary(items=()):
     return {_key(key): value for key, value in items}
 
 
+def _key(key):
+    """Keys are names: a tuple nested 100,000 deep would crash Python when it is hashed, and
+    integers can be chosen so that they all fall on one place of the table."""
+    if not isinstance(key, str):
+        raise PickleRefused(f'has a {type(key).__name__} for a key; names are expected')
+    return key
+
+
 def _latin1(text, encoding='latin1'):
     return text.encode('latin1')
 
@@ -81,75 +90,118 @@ for _package in ('numpy.core', 'numpy._core'):  # NumPy 1 and 2
     ADMITTED[_package + '.multiarray', '_reconstruct'] = _Array
     ADMITTED[_package + '.numeric', '_frombuffer'] = _from_buffer
 
-MOST_STEPS = 1_000_000  # a SqueezeNet takes 2000; a step may cost 100 bytes of memory
-# Opcodes of classes, sets, extensions and outside objects: parameters need none of them.
-UNUSED_OPCODES = 'INST OBJ NEWOBJ NEWOBJ_EX PERSID BINPERSID EXT1 EXT2 EXT4 ' + (
-    'EMPTY_SET ADDITEMS FROZENSET NEXT_BUFFER READONLY_BUFFER'
-)
+VALUES = {
+    'INT', 'BININT', 'BININT1', 'BININT2', 'LONG', 'LONG1', 'LONG4', 'FLOAT', 'BINFLOAT', 'STRING',
+    'BINSTRING', 'SHORT_BINSTRING', 'BINBYTES', 'SHORT_BINBYTES', 'BINBYTES8', 'BYTEARRAY8',
+    'UNICODE', 'BINUNICODE', 'SHORT_BINUNICODE', 'BINUNICODE8',
+}  # fmt: skip
+MADE = {'NONE': None, 'NEWTRUE': True, 'NEWFALSE': False}
+EMPTY = {'EMPTY_TUPLE': tuple, 'EMPTY_LIST': list, 'EMPTY_DICT': dict}
+TUPLES = {'TUPLE1': 1, 'TUPLE2': 2, 'TUPLE3': 3}
 
 
-class _Unpickler(pickle._Unpickler):
-    """The unpickler in Python: the one in C allocates memory as a damaged file tells it to."""
+class _Machine:
+    """What a pickle works on: a stack, marks in it, and a memo of things to be used again.
 
-    def __init__(self, content):
-        super().__init__(io.BytesIO(content))
-        self.room = len(content)
+    `room` is how many items and bytes calls may still copy: from the memo, every call could be
+    given the same large thing.
+    """
 
-    def find_class(self, module, name):
-        try:
-            return ADMITTED[module, name]
-        except KeyError:
-            raise PickleRefused(
-                f'asks to run {module}.{name}; parameters need no such thing, so it is not read'
-            ) from None
+    def __init__(self, room):
+        self.stack, self.marks, self.memo, self.room = [], [], {}, room
 
-    def load_reduce(self):
-        # From the memo, every call could be given the same large thing, and would copy it.
-        arguments = self.stack[-1]
+    def step(self, name, argument):
+        """One instruction of those that make, move or keep values."""
+        stack = self.stack
+        if name in VALUES:
+            stack.append(argument)
+        elif name in MADE:
+            stack.append(MADE[name])
+        elif name in EMPTY:
+            stack.append(EMPTY[name]())
+        elif name in TUPLES:
+            stack[-TUPLES[name] :] = [tuple(stack[-TUPLES[name] :])]
+        elif name == 'MARK':
+            self.marks.append(len(stack))
+        elif name == 'POP':
+            stack.pop()
+        elif name == 'POP_MARK':
+            self.since_mark()
+        elif name == 'DUP':
+            stack.append(stack[-1])
+        elif name in ('PUT', 'BINPUT', 'LONG_BINPUT', 'MEMOIZE'):
+            self.remember(len(self.memo) if argument is None else argument)
+        elif name in ('GET', 'BINGET', 'LONG_BINGET'):
+            stack.append(self.memo[argument])
+        elif name not in ('PROTO', 'FRAME'):
+            self.assemble(name, argument)
+
+    def assemble(self, name, argument):
+        """One instruction of those that put values together."""
+        stack = self.stack
+        if name == 'TUPLE':
+            stack.append(tuple(self.since_mark()))
+        elif name == 'LIST':
+            stack.append(self.since_mark())
+        elif name == 'APPENDS':
+            items = self.since_mark()
+            self.last(list).extend(items)
+        elif name == 'APPEND':
+            value = stack.pop()
+            self.last(list).append(value)
+        elif name in ('SETITEM', 'SETITEMS', 'DICT'):
+            items = self.since_mark() if name != 'SETITEM' else [stack.pop(-2), stack.pop()]
+            if name == 'DICT':
+                stack.append({})
+            self.last(dict).update(_dictionary(zip(items[::2], items[1::2])))
+        elif name == 'GLOBAL':
+            stack.append(_find(*argument.split(' ', 1)))
+        elif name == 'STACK_GLOBAL':
+            stack[-2:] = [_find(*stack[-2:])]
+        elif name == 'REDUCE':
+            arguments = stack.pop()
+            self.spend(arguments)
+            stack.append(stack.pop()(*arguments))
+        elif name == 'BUILD':
+            state = stack.pop()
+            if not isinstance(stack[-1], (_Array, _Dtype)):
+                raise PickleRefused('changes objects that are no arrays')
+            stack[-1].build(state)
+        else:
+            raise PickleRefused(f'has the instruction {name}, which parameters do not need')
+
+    def since_mark(self):
+        """What was pushed since the last mark, taken off."""
+        mark = self.marks.pop()
+        items = self.stack[mark:]
+        del self.stack[mark:]
+        return items
+
+    def last(self, kind):
+        """The top of the stack, which an instruction adds to."""
+        if not isinstance(self.stack[-1], kind):
+            raise PickleRefused('changes objects that are no lists or dictionaries')
+        return self.stack[-1]
+
+    def remember(self, place):
+        if not 0 <= place <= MOST_STEPS:  # as for keys: places can be chosen to collide
+            raise PickleRefused(f'uses place {place:.3g} of the memo')
+        self.memo[place] = self.stack[-1]
+
+    def spend(self, arguments):
         self.room -= sum(len(value) for value in arguments if hasattr(value, '__len__'))
         if self.room < 0:
             raise PickleRefused('expands to far more than it holds')
-        super().load_reduce()
-
-    def load_build(self):
-        if not isinstance(self.stack[-2], (_Array, _Dtype)):
-            raise PickleRefused('changes objects that are no arrays')
-        super().load_build()
-
-    def load_setitem(self):
-        value, key = self.stack.pop(), self.stack.pop()
-        self.stack[-1].update({_key(key): value})
-
-    def load_setitems(self):
-        items = self.pop_mark()
-        self.stack[-1].update(_dictionary(zip(items[::2], items[1::2])))
-
-    def load_dict(self):
-        items = self.pop_mark()
-        self.append(_dictionary(zip(items[::2], items[1::2])))
-
-    def load_bytearray8(self):
-        (count,) = struct.unpack('<Q', self.read(8))
-        self.append(self.read(count))  # unlike the original, allocates what is there alone
 
 
-def _dispatch():
-    """Opcode -> method: the original table without UNUSED_OPCODES, and with the methods above."""
-    table = dict(pickle._Unpickler.dispatch)
-    for name in UNUSED_OPCODES.split():
-        del table[getattr(pickle, name)[0]]
-    for name in ('REDUCE', 'BUILD', 'SETITEM', 'SETITEMS', 'DICT', 'BYTEARRAY8'):
-        table[getattr(pickle, name)[0]] = getattr(_Unpickler, f'load_{name.lower()}')
-    return table
-
-
-_Unpickler.dispatch = _dispatch()
-
-
-def _key(key):
-    if not isinstance(key, (str, int)):  # hashing a tuple nested 100,000 deep would crash Python
-        raise PickleRefused(f'has a {type(key).__name__} for a key; names are expected')
-    return key
+def _find(module, name):
+    if not (isinstance(module, str) and isinstance(name, str)):
+        raise PickleRefused('asks to run something without a name')
+    if (module, name) not in ADMITTED:
+        raise PickleRefused(
+            f'asks to run {module:.99}.{name:.99}; parameters need no such thing, so it is not read'
+        )
+    return ADMITTED[module, name]
 
 
 def load_arrays(content):
@@ -158,10 +210,7 @@ def load_arrays(content):
     Entries that are no arrays (Paddle's table of names, say) are left out. Raises PickleRefused.
     """
     try:
-        for count, _ in enumerate(pickletools.genops(content)):
-            if count > MOST_STEPS:
-                raise PickleRefused(f'has more than {MOST_STEPS} steps; parameters need far fewer')
-        found = _Unpickler(content).load()
+        found = _run(content)
         if not isinstance(found, dict):
             kind = type(found).__name__
             raise PickleRefused(f'holds a {kind}; a dictionary of arrays is expected')
@@ -173,8 +222,18 @@ def load_arrays(content):
         raise PickleRefused(f'is no readable .pdparams file: {error!r:.200}') from None
 
 
+def _run(content):
+    machine = _Machine(len(content))
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(content)):
+        if count > MOST_STEPS:
+            raise PickleRefused(f'has more than {MOST_STEPS} steps; parameters need far fewer')
+        if opcode.name != 'STOP':  # the last one
+            machine.step(opcode.name, argument)
+    return machine.stack.pop()
+
+
 def _named_array(item):
     name, value = item
     if isinstance(value, tuple) and len(value) == 2:  # paddle.save wraps tensors: (name, array)
         value = value[1]
-    return str(name), value.real() if isinstance(value, _Array) else None
+    return name, value.real() if isinstance(value, _Array) else None

@@ -11,6 +11,7 @@ import paddle
 
 from common.console import UserError
 from models import parameters
+from models.configuration import check_config
 from network import architecture
 from pictures import lists
 from training import output, processes
@@ -95,7 +96,7 @@ def resume(options):
             f'{Path(options.train_list).parent / "classes.txt"}: has other names than the run in '
             f'{options.output} began with; --resume needs the same'
         )
-    config = parameters.check_config(state.config, folder)
+    config = check_config(state.config, folder)
     parameters.check_tensors(tensors, config, folder)
     print(f'resuming {options.output} after iteration {state.iteration}', flush=True)
     return Start(tensors, moments, state)

@@ -105,10 +105,10 @@ def read_picture(folder):
 
 READERS = {  # kind: what reads it, the error that it may end in
     'caffemodel': (read_caffemodel, caffemodel.CaffeModelError),
-    'safetensors': (lambda d: read_model(d / 'model.safetensors', d), parameters.ModelError),
-    'config': (lambda d: read_model(d, d), parameters.ModelError),
-    'pdparams': (lambda d: read_model(d / 'model.pdparams', d), parameters.ModelError),
-    'v2': (lambda d: read_model(d, d), parameters.ModelError),
+    'safetensors': (lambda d: read_model(d / 'model.safetensors', d), (UserError, OSError)),
+    'config': (lambda d: read_model(d, d), (UserError, OSError)),
+    'pdparams': (lambda d: read_model(d / 'model.pdparams', d), (UserError, OSError)),
+    'v2': (lambda d: read_model(d, d), (UserError, OSError)),
     'checkpoint': (read_checkpoint, checkpoint.CheckpointError),
     'list': (read_list, lists.ListError),
     'picture': (read_picture, reader.PictureError),

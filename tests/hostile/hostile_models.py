@@ -14,7 +14,7 @@ import numpy as np
 import safetensors.numpy
 from mutations import NESTED, mutate_bytes, mutate_json
 
-from models import parameters
+from models import paddle_v2, parameters
 from network import architecture
 from training import checkpoint
 from training.state import RunState
@@ -304,7 +304,7 @@ def _v2_files():
     files = {}
     for name, value in tensors().items():
         layer, kind = name.rsplit('.', 1)
-        content = parameters.V2_HEADER.pack(0, 4, value.size) + value.tobytes()
+        content = paddle_v2.HEADER.pack(0, 4, value.size) + value.tobytes()
         files[f'_{layer}.{"w0" if kind == "weight" else "wbias"}'] = content
     return files
 
@@ -326,7 +326,7 @@ def _v2(rng):
 
 
 def _crafted_v2():
-    whole, head = _v2_files(), parameters.V2_HEADER
+    whole, head = _v2_files(), paddle_v2.HEADER
     inputs = [whole, {}, {'_conv1.w0': b''}]
     for count in (2**63, 2**62, 0, 2**64 - 1):
         inputs.append({**whole, '_conv10.w0': head.pack(0, 4, count)})

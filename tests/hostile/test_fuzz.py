@@ -151,7 +151,7 @@ def test_error_messages_do_not_quote_megabytes(tmp_path):
     for name, content in hostile_models._with_config(config).items():
         (tmp_path / name).write_bytes(content)
     (tmp_path / 'list.txt').write_text(f'{text} 0')
-    with pytest.raises(parameters.ModelError) as first:
+    with pytest.raises(UserError) as first:
         parameters.read_model(tmp_path)
     pictures = lists.read_list(tmp_path / 'list.txt')
     with pytest.raises(lists.ListError) as second:

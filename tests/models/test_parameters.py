@@ -1,5 +1,6 @@
 """Parameter files: what is written is read bit for bit, and what is wrong gets one line."""
 
+import argparse
 import errno
 import json
 import os
@@ -13,8 +14,10 @@ import safetensors.numpy
 from conftest import ROOT
 
 from common import console
+from common.console import UserError
 from models import parameters
-from models.parameters import ModelError, make_config, read_model, write_model, write_v2_directory
+from models.configuration import Told, add_model_flags, told
+from models.parameters import make_config, read_model, write_model
 from network import architecture
 from network.preprocessing import Preprocessing
 
@@ -39,6 +42,14 @@ def model(tmp_path, tensors, config):
     return tmp_path / 'model'
 
 
+@pytest.fixture
+def silent_model(tmp_path, tensors):
+    """A directory whose model.safetensors carries no configuration, as other programs write it."""
+    (tmp_path / 'silent').mkdir()
+    safetensors.numpy.save_file(tensors, tmp_path / 'silent' / 'model.safetensors')
+    return tmp_path / 'silent'
+
+
 def assert_bits(found, expected):
     assert list(found) == list(expected)
     for name, value in expected.items():
@@ -47,10 +58,10 @@ def assert_bits(found, expected):
 
 
 def assert_refused(path, *words):
-    """ModelError of one line that names `path` and holds `words`."""
-    with pytest.raises(ModelError) as refusal:
+    """An error of one line that names `path` and holds `words`."""
+    with pytest.raises((UserError, OSError)) as refusal:
         read_model(path)
-    text = str(refusal.value)
+    text = console.explain(refusal.value)
     assert text.count('\n') == 0
     assert len(text) < 400
     for word in words:
@@ -163,101 +174,6 @@ def test_built_network_has_the_parameters_and_the_configuration(tensors):
     assert network.conv10(network.features(x)).shape[2:] == [4, 4]  # 2x2, and the padding
 
 
-# --- PaddlePaddle v2's directories -----------------------------------------------------------
-
-
-@pytest.mark.parametrize(('version', 'bypass'), [('1.0', None), ('1.1', 'complex')])
-def test_v2_directory_comes_back_bit_for_bit(version, bypass, tmp_path, seeded_tensors):
-    tensors = seeded_tensors(version, bypass, 3)
-    write_v2_directory(tmp_path / 'v2', tensors)
-    found, config = read_model(tmp_path / 'v2')
-    assert_bits(found, tensors)
-    assert config == make_config(version, bypass, 3)
-
-
-def test_v2_file_is_header_and_little_endian_floats(tmp_path, tensors):
-    write_v2_directory(tmp_path, tensors)
-    header = bytes([0, 0, 0, 0, 4, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0])  # 0, 4 bytes each, 3 of them
-    values = tensors['conv10.bias'].astype('<f4').tobytes()
-    assert (tmp_path / '_conv10.wbias').read_bytes() == header + values
-    assert len(list(tmp_path.iterdir())) == 52
-
-
-@pytest.mark.parametrize(
-    'spelling',
-    [
-        {'fire2.squeeze1x1.weight': '_fire2_squeeze1x1.w0', 'conv1.bias': '_conv1.wbias'},
-        {'fire2.squeeze1x1.weight': 'fire2.squeeze1x1.weight', 'conv1.bias': 'conv1.bias'},
-        {'fire9.expand3x3.bias': '___fire9_expand3x3__.wbias', 'conv10.weight': 'conv10_weights'},
-        {'fire9.expand3x3.bias': 'fire9-expand3x3.w1', 'conv10.weight': '_CONV10.W0'},
-    ],
-)
-def test_v2_file_names_may_be_spelt_in_many_ways(spelling, tmp_path, tensors):
-    write_v2_directory(tmp_path, tensors)
-    for name, spelt in spelling.items():
-        layer, kind = name.rsplit('.', 1)
-        (tmp_path / f'_{layer}.{"w0" if kind == "weight" else "wbias"}').rename(tmp_path / spelt)
-    (tmp_path / 'README.txt').write_text('files of other names do not count')
-    (tmp_path / '_conv9.w0').mkdir()
-    assert_bits(read_model(tmp_path)[0], tensors)
-
-
-def test_config_json_in_a_v2_directory_is_heeded(tmp_path, tensors):
-    config = make_config('1.1', 'simple', 3, preprocessing=Preprocessing('warp'))
-    write_v2_directory(tmp_path, tensors)
-    (tmp_path / 'config.json').write_text(json.dumps(config))
-    assert read_model(tmp_path)[1] == config
-
-
-def test_v2_directory_with_its_config_keeps_what_the_files_cannot_tell(tmp_path, tensors):
-    config = make_config(
-        '1.1',
-        'simple',
-        3,
-        conv10_pad=1,
-        preprocessing=Preprocessing('warp'),
-        class_names=list('abc'),
-    )
-    write_v2_directory(tmp_path, tensors, config)
-    assert read_model(tmp_path)[1] == config
-
-
-def v2_header(form=0, value_size=4, count=3):
-    return parameters.V2_HEADER.pack(form, value_size, count)
-
-
-@pytest.mark.parametrize(
-    ('name', 'content', 'words'),
-    [
-        ('_conv10.wbias', b'', 'shorter than the 16-byte header'),
-        ('_conv10.wbias', v2_header()[:15], 'shorter than the 16-byte header'),
-        ('_conv10.wbias', v2_header(form=1) + bytes(12), 'format 1, 4 bytes'),
-        ('_conv10.wbias', v2_header(value_size=8) + bytes(24), 'format 0, 8 bytes'),
-        ('_conv10.wbias', v2_header() + bytes(11), 'promises 3 values, the file holds 2.75'),
-        ('_conv10.wbias', v2_header() + bytes(16), 'promises 3 values, the file holds 4'),
-        ('_conv10.wbias', v2_header(count=1 << 62), 'the file holds 0'),
-        ('_conv10.wbias', v2_header(count=0), 'promises no values'),
-        ('_conv1.wbias', v2_header() + bytes(12), 'conv1.bias has 3 values; [64] needs 64'),
-        ('conv1.bias', v2_header() + bytes(12), 'is a second file for conv1.bias'),
-        ('_fire2.bypass1x1.wbias', v2_header() + bytes(12), 'fire2.bypass1x1.bias is no parameter'),
-        ('_conv10.wbias', None, 'there is no file for conv10.bias'),
-        ('_fire5.expand3x3.w0', None, 'parameter fire5.expand3x3.weight is missing'),
-    ],
-)
-def test_damaged_v2_directory_gets_one_line(name, content, words, tmp_path, tensors):
-    directory = tmp_path / 'v2'
-    write_v2_directory(directory, tensors)
-    if content is None:
-        (directory / name).unlink()
-    else:
-        (directory / name).write_bytes(content)
-    assert_refused(directory, directory, words)
-
-
-def test_directory_without_a_model_says_what_it_looked_for(tmp_path):
-    assert_refused(tmp_path, tmp_path, 'neither model.safetensors nor files of')
-
-
 # --- damaged tensors -------------------------------------------------------------------------
 
 
@@ -270,9 +186,7 @@ def test_nan_and_infinite_weights_are_refused(value, tmp_path, tensors, config):
     path = tmp_path / 'a.safetensors'
     safetensors.numpy.save_file(broken, path)
     assert_refused(path, path, words)
-    write_v2_directory(tmp_path / 'v2', broken)
-    assert_refused(tmp_path / 'v2', words)
-    with pytest.raises(ModelError, match=words):
+    with pytest.raises(UserError, match=words):
         write_model(tmp_path / 'out', broken, config)
     assert not (tmp_path / 'out').exists()
 
@@ -320,11 +234,11 @@ def test_pdparams_that_would_run_something_get_one_line(tmp_path):
 
 
 def test_missing_and_giant_files_get_one_line(tmp_path):
-    assert_refused(tmp_path / 'none', tmp_path / 'none', 'no such file or directory')
+    assert_refused(tmp_path / 'none', tmp_path / 'none', 'No such file or directory')
     giant = tmp_path / 'a.pdparams'
     with open(giant, 'wb') as file:
         file.truncate(parameters.MOST_BYTES + 1)  # sparse: takes no room
-    assert_refused(giant, giant, 'larger than 1024 MiB')
+    assert_refused(giant, giant, 'at most 1,073,741,824 are read')
 
 
 # --- config.json -----------------------------------------------------------------------------
@@ -386,25 +300,120 @@ def test_config_that_cannot_be_followed_is_refused(change, words, model, config)
 
 
 @pytest.mark.parametrize('class_num', [2, 4, 10**30])
-def test_config_for_other_classes_than_the_tensors_is_refused(class_num, model):
-    (model / 'config.json').write_text(json.dumps(make_config('1.1', None, class_num)))
-    assert_refused(model, model / 'model.safetensors', 'conv10.weight has shape [3, 512, 1, 1]')
+def test_config_for_other_classes_than_the_tensors_is_refused(class_num, silent_model):
+    (silent_model / 'config.json').write_text(json.dumps(make_config('1.1', None, class_num)))
+    words = 'conv10.weight has shape [3, 512, 1, 1]'
+    assert_refused(silent_model, silent_model / 'model.safetensors', words)
 
 
-def test_config_of_another_version_than_the_tensors_is_refused(model):
-    (model / 'config.json').write_text(json.dumps(make_config('1.0', None, 3)))
-    assert_refused(model, 'conv1.weight has shape [64, 3, 3, 3]; it should be [96, 3, 7, 7]')
+def test_config_of_another_version_than_the_tensors_is_refused(silent_model):
+    (silent_model / 'config.json').write_text(json.dumps(make_config('1.0', None, 3)))
+    words = 'conv1.weight has shape [64, 3, 3, 3]; it should be [96, 3, 7, 7]'
+    assert_refused(silent_model, words)
 
 
-def test_short_config_gets_the_defaults(model):
-    (model / 'config.json').write_text('{"version": "1.1", "class_num": 3}')
-    assert read_model(model)[1] == make_config('1.1', None, 3)
+def test_short_config_gets_the_defaults_aloud(silent_model, capsys):
+    (silent_model / 'config.json').write_text('{"version": "1.1", "class_num": 3}')
+    assert read_model(silent_model)[1] == make_config('1.1', None, 3)
+    assert 'assuming --bypass none --conv10_pad 0 --conv10_relu 1\n' in capsys.readouterr().err
 
 
-def test_config_with_padding_as_true_builds(model, config, tensors):
-    (model / 'config.json').write_text(json.dumps({**config, 'conv10_pad': True}))
-    network = parameters.build_network(*read_model(model))
+def test_config_with_padding_as_true_builds(silent_model, config):
+    (silent_model / 'config.json').write_text(json.dumps({**config, 'conv10_pad': True}))
+    network = parameters.build_network(*read_model(silent_model))
     assert network(paddle.zeros([1, 3, 35, 35])).shape == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        ({'bypass': 'simple'}, "bypass is 'simple', but model.safetensors says None"),
+        ({'conv10_pad': 1}, 'conv10_pad is 1, but model.safetensors says 0'),
+        ({'conv10_relu': False}, 'conv10_relu is False, but model.safetensors says True'),
+        ({'class_names': list('abc')}, "class_names is ['a', 'b', 'c'], but"),
+        ({'class_names': None, 'class_num': 4}, 'class_num is 4, but model.safetensors says 3'),
+        ({'preprocessing': {'crop': 128}}, 'crop is 128, but model.safetensors says 227'),
+        ({'source': {'file': 'other'}}, "source is {'file': 'other'}, but model.safetensors says"),
+    ],
+)
+def test_config_json_that_contradicts_its_model_is_refused(change, words, model, config):
+    (model / 'config.json').write_text(json.dumps({**config, **change}))
+    assert_refused(model, model / 'config.json', words, 'delete config.json')
+
+
+def test_model_is_whole_without_config_json_or_with_a_short_one(model, tensors, config, capsys):
+    for text in ('{"version": "1.1", "class_num": 3, "preprocessing": {"crop": 227}}', None):
+        (model / 'config.json').unlink()
+        if text:
+            (model / 'config.json').write_text(text)
+            found, found_config = read_model(model)
+            assert_bits(found, tensors)
+            assert found_config == config
+    assert read_model(model)[1] == config
+    assert capsys.readouterr().err == ''
+
+
+# --- what a file leaves open -----------------------------------------------------------------
+
+
+@pytest.fixture
+def bare(tmp_path, tensors):
+    """A .pdparams file, which says nothing of its configuration."""
+    values = {name: paddle.to_tensor(value) for name, value in tensors.items()}
+    paddle.save(values, str(tmp_path / 'bare.pdparams'))
+    return tmp_path / 'bare.pdparams'
+
+
+def test_what_the_user_says_is_obeyed_without_a_word(bare, capsys):
+    found = read_model(bare, Told('simple', 1, 0))[1]
+    assert found == {**make_config('1.1', 'simple', 3, 1), 'conv10_relu': False}
+    assert capsys.readouterr().err == ''
+
+
+@pytest.mark.parametrize(
+    ('told', 'line'),
+    [
+        (Told(), 'bypass, conv10_pad, conv10_relu; assuming --bypass none --conv10_pad 0'),
+        (Told('simple'), 'does not tell conv10_pad, conv10_relu; assuming --conv10_pad 0'),
+        (Told('none', 1), 'does not tell conv10_relu; assuming --conv10_relu 1'),
+    ],
+)
+def test_what_nobody_says_is_assumed_aloud_in_one_line(told, line, bare):
+    lines = []
+    read_model(bare, told, lines.append)
+    assert len(lines) == 1
+    assert str(bare) in lines[0]
+    assert line in lines[0]
+
+
+def test_complex_bypass_needs_no_word(tmp_path, seeded_tensors):
+    lines, path = [], tmp_path / 'a.safetensors'
+    safetensors.numpy.save_file(seeded_tensors('1.1', 'complex', 3), path)
+    assert read_model(path, Told(None, 0, 1), lines.append)[1]['bypass'] == 'complex'
+    assert lines == []
+    with pytest.raises(UserError, match='its bypass is complex; leave out --bypass none'):
+        read_model(path, Told('none'))
+
+
+@pytest.mark.parametrize(
+    ('told', 'words'),
+    [
+        (Told('simple'), 'its bypass is none; leave out --bypass simple'),
+        (Told('none', 1), 'its conv10_pad is 0; leave out --conv10_pad 1'),
+        (Told(None, 0, 0), 'its conv10_relu is 1; leave out --conv10_relu 0'),
+    ],
+)
+def test_user_who_contradicts_the_file_is_refused(told, words, model):
+    with pytest.raises(UserError, match=words):
+        read_model(model, told)
+
+
+def test_flags_become_what_is_told():
+    parser = argparse.ArgumentParser()
+    add_model_flags(parser)
+    assert told(parser.parse_args([])).said() == {}
+    args = parser.parse_args(['--bypass', 'none', '--conv10_pad', '1', '--conv10_relu', '0'])
+    assert told(args).said() == {'bypass': None, 'conv10_pad': 1, 'conv10_relu': False}
 
 
 def test_damaged_configuration_inside_a_lone_file_names_the_file(tmp_path, tensors):
@@ -436,6 +445,7 @@ FILL_THE_DISK = """
 import resource, sys
 import numpy
 from common import console
+from common.console import UserError
 from models import parameters
 from network import architecture
 

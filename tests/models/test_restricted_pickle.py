@@ -5,6 +5,7 @@ import contextlib
 import os
 import pickle
 import struct
+import time
 
 import numpy as np
 import paddle
@@ -155,9 +156,31 @@ def test_more_steps_than_parameters_need_are_refused(monkeypatch):
         load_arrays(content)
 
 
-def test_a_number_of_too_many_digits_as_name_is_refused():
-    with pytest.raises(PickleRefused):
-        load_arrays(pickle.dumps({1 << 100_000: MATRIX}))
+def colliding(count):
+    """Multiples of 2**61 - 1: Python hashes them all to 0."""
+    return [i * (2**61 - 1) for i in range(1, count)]
+
+
+@pytest.mark.parametrize(
+    'code',
+    [
+        pickle.dumps(dict.fromkeys(colliding(20_000))),
+        pickle.dumps({1 << 100_000: MATRIX}),
+        pickle.dumps({1: MATRIX}),
+        b'\x80\x02N' + b''.join(b'p%d\n' % i for i in colliding(20_000)) + b'}.',
+    ],
+    ids=['keys', 'digits', 'one', 'memo'],
+)
+def test_numbers_for_keys_are_refused_before_they_can_collide(code):
+    start = time.process_time()
+    with pytest.raises(PickleRefused, match=r'int for a key|of the memo'):
+        load_arrays(code)
+    assert time.process_time() - start < 2  # 20,000 take a minute where they collide
+
+
+def test_instructions_that_parameters_need_not_are_refused_by_name():
+    with pytest.raises(PickleRefused, match='has the instruction EMPTY_SET'):
+        load_arrays(pickle.dumps({'a': {1, 2}}, 4))
 
 
 @pytest.mark.parametrize(
@@ -191,7 +214,7 @@ def bomb(large, function, calls=2000):
         bomb(b'](' + b'N' * 80_000 + b'e', b'cbuiltins\ntuple\n'),
         bomb(b'X' + struct.pack('<I', 2_000_000) + b'a' * 2_000_000, b'c_codecs\nencode\n'),
         bomb(
-            b'](' + b''.join(b'J' + struct.pack('<i', i) + b'N\x86' for i in range(20_000)) + b'e',
+            b'](' + b''.join(b'U\x05%05dN\x86' % i for i in range(20_000)) + b'e',
             b'ccollections\nOrderedDict\n',
         ),
     ],
