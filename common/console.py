@@ -46,6 +46,11 @@ def _complain(message, status=1):
     return status
 
 
+def notice(text):
+    """Tell the user, on a line of stderr, what was assumed or dropped."""
+    print(f'note: {printable(text)}', file=sys.stderr, flush=True)
+
+
 def printable(text):
     """`text` on one line, of at most MOST_LETTERS, without what would steer a terminal."""
     line = ' '.join(str(text).split())[:MOST_LETTERS]

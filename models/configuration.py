@@ -8,10 +8,9 @@ are assumed aloud.
 """
 
 import json
-import sys
 from typing import NamedTuple, Optional
 
-from common.console import UserError, printable
+from common.console import UserError
 from common.files import read_regular_file
 from network import architecture
 from network.preprocessing import Preprocessing
@@ -131,11 +130,6 @@ def _check_names(config, where):
 
 
 # --- what a file says, what the user says, and what is assumed -----------------------------------
-
-
-def say_on_stderr(line):
-    """The usual `say` of read_model: where results cannot be mixed up with it."""
-    print(printable(line), file=sys.stderr, flush=True)
 
 
 def complete(config, told, where, say, unsaid=()):

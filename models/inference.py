@@ -3,8 +3,13 @@ than dygraph. Two habits make it so: batches of 4, whose results stay in the cac
 process, since `run` keeps Python's lock and convolutions of one thread lose nothing to waiting.
 """
 
+import functools
 import os
+import re
+import shutil
 import tempfile
+import time
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +24,9 @@ from network import architecture
 from network.preprocessing import preprocessing_of
 
 BATCH = 4  # pictures
+BUILT_FROM = 'version', 'bypass', 'class_num', 'conv10_pad', 'conv10_relu'  # of a configuration
+LONGEST_HEADER = 100  # bytes, of a tensor in Paddle's file
+LEFT_BEHIND = re.compile(r'squeezenet-(\d+)-\w+')
 
 
 class Program(NamedTuple):
@@ -28,35 +36,55 @@ class Program(NamedTuple):
     parameters: bytes
 
 
+class _Frame(NamedTuple):
+    """A Program without its tensors: pairs of what stands before one in the file and its name."""
+
+    network: bytes
+    headers: list
+    size: int  # bytes of the parameters' file
+
+
+def program_suffix():
+    """'.json' (PIR), or '.pdmodel' where Paddle was started with FLAGS_enable_pir_api=0."""
+    flag = 'FLAGS_enable_pir_api'
+    return '.json' if paddle.get_flags(flag)[flag] else '.pdmodel'
+
+
 def build_program(tensors, config, upto=None):
     """The Program of the network that `config` describes, with the parameters `tensors`.
 
-    `upto` (a layer's name) makes a network that ends there, at features instead of logits. The
-    program is built in static mode, which takes 0.05 s; paddle.jit.save takes five times that.
-    Raises UserError where the temporary folder has no room for it.
+    `upto` (a layer's name) makes a network that ends there, at features instead of logits. Raises
+    UserError where Paddle cannot write it, ValueError for tensors of other sizes.
     """
+    built_from = tuple(config[name] for name in BUILT_FROM)
+    frame = _frame(built_from, preprocessing_of(config).crop, upto)
+    content = b''.join(
+        header + np.asarray(tensors[name], np.float32).tobytes() for header, name in frame.headers
+    )
+    if len(content) != frame.size:  # which Paddle would compute nonsense of
+        raise ValueError('the tensors are not those of the configuration')
+    return Program(frame.network, content)
+
+
+@functools.lru_cache(maxsize=8)  # Paddle never frees what it builds a network of
+def _frame(built_from, size, upto):
+    """The _Frame of a network, built in static mode: paddle.jit.save takes five times as long."""
     dynamic = paddle.in_dynamic_mode()
     paddle.enable_static()
     try:
-        with tempfile.TemporaryDirectory(prefix='squeezenet-') as folder:
-            prefix = Path(folder) / 'network'
-            last = _save_program(tensors, config, upto, str(prefix))
-            network = prefix.with_suffix('.json').read_bytes()
-            content = prefix.with_suffix('.pdiparams').read_bytes()
+        with _files() as files:
+            arrays = _save_network(dict(zip(BUILT_FROM, built_from)), size, upto, files[0])
+            network, content = (file.read_bytes() for file in files)
     finally:
         if dynamic:
             paddle.disable_static()
-    # Paddle neither tells when the disk is full nor notices, on reading, that the end is missing.
-    if not (network.endswith(b'}') and content.endswith(last.tobytes())):
-        raise UserError(f'{tempfile.gettempdir()}: has no room for a network of 5 MB')
-    return Program(network, content)
+    return _Frame(network, _take_out(arrays, content), len(content))
 
 
-def _save_program(tensors, config, upto, prefix):
-    """Returns the array that ends the parameters' file: they are sorted by Paddle's names."""
+def _save_network(config, size, upto, path):
+    """Write network and parameters as Paddle does; returns [(our name, array)] in their order."""
     program, start_up = paddle.static.Program(), paddle.static.Program()
     scope, cpu = paddle.base.core.Scope(), paddle.CPUPlace()
-    size = preprocessing_of(config).crop
     with (
         paddle.static.program_guard(program, start_up),
         paddle.static.scope_guard(scope),
@@ -71,11 +99,81 @@ def _save_program(tensors, config, upto, prefix):
         layers = layers[: layers.index(upto or 'conv10') + 1]
         for name, parameter in network.named_parameters():  # start_up, which would, never runs
             if name.split('.')[0] in layers:
-                scope.var(parameter.name).get_tensor().set(tensors[name], cpu)
-                arrays[parameter.name] = tensors[name]
+                count = np.arange(1, np.prod(parameter.shape) + 1, dtype=np.float32)
+                arrays[parameter.name] = name, count.reshape(parameter.shape)
+                scope.var(parameter.name).get_tensor().set(arrays[parameter.name][1], cpu)
         executor = paddle.static.Executor(cpu)
+        prefix = str(path.with_suffix(''))
         paddle.static.save_inference_model(prefix, [images], [output], executor, program=program)
-    return arrays[max(arrays)]
+        scope.erase(list(arrays))
+    return [arrays[name] for name in sorted(arrays)]
+
+
+def _take_out(arrays, content):
+    """[(what stands before it, name)] of the arrays in Paddle's parameter file.
+
+    It is looked for rather than known, so that a file of another form, or one that Paddle did not
+    write to its end, is found out. Raises UserError.
+    """
+    headers, start = [], 0
+    for name, array in arrays:
+        place = content.find(array.tobytes(), start)
+        if not start <= place <= start + LONGEST_HEADER:
+            break
+        headers.append((content[start:place], name))
+        start = place + array.nbytes
+    if len(headers) < len(arrays) or start != len(content):
+        raise UserError(
+            f'{tempfile.gettempdir()}: PaddlePaddle {paddle.__version__} did not write the network '
+            'as expected; is there memory left?'
+        )
+    return headers
+
+
+@contextmanager
+def _files(network=b'', content=b''):
+    """Paths of a network's two files with these contents, in memory where the system has that.
+
+    Paddle takes a network from files alone, and notices neither on writing that the disk is full
+    nor on reading that the end is missing. So only links lie in the temporary folder.
+    """
+    _clear_folders_of_the_dead()
+    with (
+        tempfile.TemporaryDirectory(prefix=f'squeezenet-{os.getpid()}-') as folder,
+        ExitStack() as memory,
+    ):
+        names = f'network{program_suffix()}', 'network.pdiparams'
+        paths = [Path(folder) / name for name in names]
+        for path, held in zip(paths, (network, content)):
+            if hasattr(os, 'memfd_create'):  # Linux
+                file = memory.enter_context(open(os.memfd_create(path.name), 'wb'))
+                path.symlink_to(f'/proc/self/fd/{file.fileno()}')
+                file.write(held)
+                file.flush()
+            else:
+                path.write_bytes(held)
+        yield paths
+
+
+def _clear_folders_of_the_dead():
+    """Delete what a killed process left in the temporary folder, if it was one of this user's."""
+    for folder in Path(tempfile.gettempdir()).glob('squeezenet-*'):
+        with suppress(OSError):
+            match, found = LEFT_BEHIND.fullmatch(folder.name), folder.lstat()
+            minute_old = time.time() - found.st_mtime > 60
+            mine = not hasattr(os, 'getuid') or found.st_uid == os.getuid()
+            if match and minute_old and mine and not _lives(int(match[1])):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _lives(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def _forward(network, images, upto):
@@ -133,10 +231,7 @@ class Predictor:
         return {'program': self.program, 'threads': self.threads, 'process': None}
 
     def _load(self):
-        with tempfile.TemporaryDirectory(prefix='squeezenet-') as folder:
-            files = Path(folder) / 'network.json', Path(folder) / 'network.pdiparams'
-            for file, content in zip(files, self.program):
-                file.write_bytes(content)
+        with _files(*self.program) as files:
             config = inference.Config(*map(str, files))
             config.disable_gpu()
             config.disable_glog_info()

@@ -17,7 +17,7 @@ import safetensors
 import safetensors.numpy
 
 from caffe_format import caffemodel
-from common.console import UserError
+from common.console import UserError, notice
 from common.files import DATA, atomic_write, partial_neighbour, read_regular_file, sync_folder
 from models import other_files, other_squeezenets, paddle_v2, restricted_pickle
 from models.configuration import (
@@ -27,7 +27,6 @@ from models.configuration import (
     make_config,
     parse_config,
     refuse_contradiction,
-    say_on_stderr,
     settle,
 )
 from models.tensors import check_tensors, finish, recognise, refuse_other_types
@@ -42,7 +41,7 @@ def default_model():
     return CONVERTED if CONVERTED.is_dir() else DATA / 'squeezenet_v1.1.caffemodel'
 
 
-def read_model(path, told=NOTHING_TOLD, say=say_on_stderr):
+def read_model(path, told=NOTHING_TOLD, say=notice):
     """Returns (tensors, config): {name: float32 array} in the network's order, and make_config's.
 
     `told` is what the user says of what the file may leave open. What neither says is assumed, and
@@ -64,7 +63,7 @@ def read_model(path, told=NOTHING_TOLD, say=say_on_stderr):
     return read_caffemodel(path, told, say)
 
 
-def read_caffemodel(path, told=NOTHING_TOLD, say=say_on_stderr):
+def read_caffemodel(path, told=NOTHING_TOLD, say=notice):
     """As read_model, of Caffe's own files, whatever their name ends in."""
     net = caffemodel.read_net(path)
     config = make_config(net.version, net.bypass, net.class_num, net.conv10_pad)
