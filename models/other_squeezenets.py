@@ -34,21 +34,25 @@ VISION_PARTS = {
 VISION_MEAN, VISION_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def translate(tensors, where):
-    """(tensors by our names, (version, bypass, class_num), {more of the configuration}).
+def translate(tensors, where, say):
+    """(tensors by our names, (version, bypass, class_num), {what else is known: make_config's}).
 
-    Raises UserError for a network that ours cannot compute.
+    `say` is called with a line on what is assumed. Raises UserError for a network that ours cannot
+    compute.
     """
-    others = {}
+    known = {}
     if tensors and all(VISION.fullmatch(name) for name in tensors):
-        tensors, others = _from_vision(tensors, where)
+        tensors, known = _from_vision(tensors, where)
     elif (
         tensors and all(X2PADDLE.fullmatch(name) for name in tensors) and 'conv0.weight' in tensors
     ):
         tensors = _from_numbers(tensors, where)
+        say(
+            f"{where}: taken for X2Paddle's form of a Caffe network, with Caffe's mean in BGR order"
+        )
     elif all(BY_LAYER.fullmatch(name) for name in tensors):
         tensors = {re.sub('[^a-z0-9]', '.', name): value for name, value in tensors.items()}
-    return tensors, recognise(tensors, where), others
+    return tensors, recognise(tensors, where), known
 
 
 def _from_numbers(tensors, where):
@@ -86,4 +90,4 @@ def _from_vision(tensors, where):
     mean = tuple(round(255 * value, 3) for value in VISION_MEAN)
     # At 227 pixels every max-pool's input is odd, so that rounding down or up is the same.
     preprocessing = Preprocessing(crop=227, mean=mean, channel_order='RGB')
-    return named, {'preprocessing': preprocessing.to_json(), 'conv10_pad': 0, 'conv10_relu': True}
+    return named, {'preprocessing': preprocessing, 'conv10_pad': 0, 'conv10_relu': True}

@@ -158,6 +158,10 @@ def _read_pdparams(content, path, told, say):
     except restricted_pickle.PickleRefused as error:
         raise UserError(f'{path}: {error}') from None
     refuse_other_types(tensors, path)
-    tensors, recognised, others = other_squeezenets.translate(tensors, path)
-    config = settle(path, path.parent, recognised, told, say)
-    return finish(tensors, {**config, **others}, path)
+    tensors, recognised, known = other_squeezenets.translate(tensors, path, say)
+    if known:
+        config = complete(make_config(*recognised, **known), told, path, say)
+        refuse_contradiction(config, path)
+    else:
+        config = settle(path, path.parent, recognised, told, say)
+    return finish(tensors, config, path)

@@ -4,6 +4,7 @@ import argparse
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ import pytest
 import safetensors.numpy
 from conftest import ROOT
 
-from common import console
+from common import console, files
 from common.console import UserError
 from models import parameters
 from models.configuration import Told, add_model_flags, told
@@ -444,7 +445,7 @@ def test_interrupted_write_leaves_the_old_model_and_no_litter(call, model, monke
 FILL_THE_DISK = """
 import resource, sys
 import numpy
-from common import console
+from common import console, files
 from common.console import UserError
 from models import parameters
 from network import architecture
@@ -503,3 +504,118 @@ def test_file_where_the_directory_should_be_gets_one_line(tmp_path, capsys, tens
     assert str(tmp_path / 'file') in one_line(capsys, tmp_path / 'file', tensors, config)
     assert str(tmp_path / 'file') in one_line(capsys, tmp_path / 'file' / 'x', tensors, config)
     assert (tmp_path / 'file').read_text() == 'mine'
+
+
+def write_until(calls, directory, tensors, config):
+    """A child process writes a model and is killed before its `calls`-th call to the system.
+
+    Returns whether it was.
+    """
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)[1] == signal.SIGKILL
+    left = [calls]
+
+    def killing(function):
+        def call(*arguments, **options):
+            left[0] -= 1
+            if left[0] < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*arguments, **options)
+
+        return call
+
+    for name in ('replace', 'rename', 'fsync', 'unlink', 'open', 'fstat'):
+        setattr(os, name, killing(getattr(os, name)))
+    write_model(directory, tensors, config)
+    os._exit(0)
+
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs fork')
+def test_kill_at_any_moment_leaves_the_old_model_or_the_new_one(model, tensors, config):
+    """A model of another kind is written over an old one, and killed before each call."""
+    other = make_config('1.1', None, 5)
+    zeros = {n: np.zeros(s, 'f4') for n, s in architecture.parameter_shapes('1.1', None, 5).items()}
+    found, calls, killed = [], 0, True
+    while killed:
+        write_model(model, tensors, config)
+        killed = write_until(calls, model, zeros, other)
+        found.append((read_model(model, say=pytest.fail)[1]['class_num'], killed))
+        calls += 1
+        for left in model.glob('.*.partial'):
+            left.unlink()
+    assert len(found) > 10
+    assert (3, True) in found
+    assert (5, True) in found
+    assert found[-1] == (5, False)
+
+
+def test_leftovers_of_killed_writers_are_cleared_by_the_next(model, tensors, config):
+    left = model / '.model.safetensors.0123456789ab.partial'
+    left.write_bytes(b'half a model')
+    os.utime(left, (0, 0))
+    write_model(model, tensors, config)
+    assert sorted(contents(model)) == ['config.json', 'model.safetensors']
+
+
+def test_two_writers_at_once_leave_one_whole_file(tmp_path):
+    """A writer that began earlier and is still at it loses nothing to the other."""
+    with files.atomic_write(tmp_path / 'file') as first:
+        first.write(b'first')
+        first.flush()
+        os.utime(first.fileno(), (0, 0))  # a slow one
+        with files.atomic_write(tmp_path / 'file') as second:
+            second.write(b'second')
+        assert (tmp_path / 'file').read_bytes() == b'second'
+    assert (tmp_path / 'file').read_bytes() == b'first'
+    assert list(tmp_path.iterdir()) == [tmp_path / 'file']
+
+
+# --- what is no file, or no model of ours --------------------------------------------------------
+
+
+@pytest.mark.parametrize('name', ['a.safetensors', 'a.pdparams', 'a.tar', 'a.caffemodel', 'a'])
+def test_pipes_and_devices_are_refused_at_once(name, tmp_path):
+    os.mkfifo(tmp_path / name)
+    assert_refused(tmp_path / name, tmp_path / name, 'is not a regular file')
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to('/dev/zero')
+    assert_refused(tmp_path / name, tmp_path / name, 'is not a regular file')
+
+
+@pytest.mark.parametrize('name', ['config.json', 'model.safetensors'])
+def test_pipe_in_a_directory_is_refused_at_once(name, model):
+    (model / name).unlink()
+    os.mkfifo(model / name)
+    assert_refused(model, model / name, 'is not a regular file')
+
+
+def test_pipe_among_v2_files_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / '_conv1.w0')
+    assert_refused(tmp_path, tmp_path / '_conv1.w0', 'is not a regular file')
+
+
+@pytest.mark.parametrize(
+    ('files', 'words'),
+    [
+        (['inference.json', 'inference.pdiparams'], "Paddle's inference form"),
+        (['__model__', 'conv1_weights'], 'holds a fluid model (Paddle 1.x)'),
+        (['squeezenet.caffemodel', 'deploy.prototxt'], 'name squeezenet.caffemodel in it'),
+        (['model.pdparams'], 'is no model itself; name model.pdparams in it'),
+        (['photo.jpg'], 'is no model; it holds neither model.safetensors nor files of'),
+    ],
+)
+def test_directories_of_other_kinds_are_named(files, words, tmp_path):
+    for name in files:
+        (tmp_path / name).write_bytes(b'x')
+    assert_refused(tmp_path, tmp_path, words)
+
+
+def test_fluid_directory_is_known_by_its_files_too(tmp_path):
+    (tmp_path / 'conv1_weights').write_bytes(bytes(16) + b'\x04\x00\x00\x00\x08\x05')
+    assert_refused(tmp_path, tmp_path, 'holds a fluid model')
+
+
+def test_folder_of_a_run_names_its_models(tmp_path, tensors, config):
+    write_model(tmp_path / 'best', tensors, config)
+    assert_refused(tmp_path, 'is a run of train.py; name', tmp_path / 'best')
