@@ -61,11 +61,11 @@ def read_caffemodel(folder):
 
 def read_model(path, folder):
     """What is read must be a whole network, and come back the same when it is written."""
-    tensors, config = parameters.read_model(path)
+    tensors, config = parameters.read_model(path, say=check_message)
     for name, value in tensors.items():
         expect(value.dtype == np.float32 and np.isfinite(value).all(), f'{name} is not sound')
     parameters.write_model(folder / 'written', tensors, config)
-    again, config_again = parameters.read_model(folder / 'written')
+    again, config_again = parameters.read_model(folder / 'written', say=check_message)
     expect(same_json(config, config_again), 'config.json does not come back')
     same = all(value.tobytes() == again[name].tobytes() for name, value in tensors.items())
     expect(list(tensors) == list(again) and same, 'the tensors do not come back')
@@ -109,7 +109,8 @@ READERS = {  # kind: what reads it, the error that it may end in
     'config': (lambda d: read_model(d, d), (UserError, OSError)),
     'pdparams': (lambda d: read_model(d / 'model.pdparams', d), (UserError, OSError)),
     'v2': (lambda d: read_model(d, d), (UserError, OSError)),
-    'checkpoint': (read_checkpoint, checkpoint.CheckpointError),
+    'tar': (lambda d: read_model(d / 'model.tar', d), (UserError, OSError)),
+    'checkpoint': (read_checkpoint, UserError),
     'list': (read_list, lists.ListError),
     'picture': (read_picture, reader.PictureError),
 }

@@ -4,10 +4,13 @@ CRAFTED and MUTATED as in hostile_caffe.py.
 """
 
 import functools
+import gzip
+import io
 import json
 import pickle
 import pickletools
 import struct
+import tarfile
 from dataclasses import asdict
 
 import numpy as np
@@ -281,6 +284,12 @@ def _crafted_pdparams():
         b'\x80\x02}' + deep + b'Ns.',
         b'\x80\x02}' + doubled + b'Ns.',
         pickle.dumps({10**9000: 1}, 2),
+        pickle.dumps({i * (2**61 - 1): None for i in range(1, 20_000)}, 2),  # all hash to 0
+        b'\x80\x02N' + b''.join(b'p%d\n' % (i * (2**61 - 1)) for i in range(20_000)) + b'.',
+        pickle.dumps({f'conv{i}.weight': np.zeros((3, 3, 3, 3)) for i in range(26)}, 2),
+        pickle.dumps({f'conv{i}.bias': np.zeros(3) for i in range(26)}, 2),
+        pickle.dumps({'_conv._conv._conv.weight': np.zeros(3), '_conv.bias': np.zeros(3)}, 2),
+        pickle.dumps({'_conv.weight': np.zeros((1, 1, 1, 7)), '_conv9.bias': np.zeros(2)}, 2),
         pickle.dumps({'\ud800': np.zeros(2)}, 2),
         pickle.dumps({'conv1.weight': np.zeros(2, object)}, 2),
         b'\x80\x02' + b'(' * 2_000_000 + b'.',
@@ -339,11 +348,69 @@ def _crafted_v2():
     return inputs
 
 
+# --- tars of PaddlePaddle v2 ----------------------------------------------------------------------
+
+
+def tar_file(files, form=tarfile.USTAR_FORMAT, **member):
+    """A tar of {name: content}, each of whose headers has the values `member`."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode='w', format=form) as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            for field, value in member.items():
+                setattr(info, field, value)
+            tar.addfile(info, io.BytesIO(content))
+    return packed.getvalue()
+
+
+@functools.lru_cache(None)
+def _whole_tar():
+    return tar_file(_v2_files())
+
+
+def _tar(rng):
+    content = _whole_tar() if rng.random() < 0.7 else tar_file(_v2(rng))
+    if rng.random() < 0.8:
+        content = mutate_bytes(rng, content, [b'', _whole_tar()[:2048]])
+    if rng.random() < 0.3:
+        content = gzip.compress(content, 1)
+        content = mutate_bytes(rng, content) if rng.random() < 0.7 else content
+    return {'model.tar': content}
+
+
+def _crafted_tar():
+    whole = _v2_files()
+    name = next(iter(whole))
+    links = tar_file(dict.fromkeys(whole, b''), type=tarfile.SYMTYPE, linkname='/etc/passwd')
+    contents = [
+        _whole_tar(),
+        links,
+        gzip.compress(_whole_tar()),
+        gzip.compress(_whole_tar())[:-4],
+        gzip.compress(bytes(300 << 20), 1),
+        gzip.compress(gzip.compress(_whole_tar())),
+        b'\x1f\x8b' + bytes(100),
+        bytes(257) + b'ustar' + bytes(250),
+        tar_file({f'../../{key}': value for key, value in whole.items()}),
+        tar_file({f'/{key}': value for key, value in whole.items()}),
+        tar_file({name: whole[name]}, type=tarfile.GNUTYPE_SPARSE),
+        tar_file({name: whole[name]}, type=tarfile.DIRTYPE),
+        tar_file({name: whole[name]}, type=tarfile.LNKTYPE, linkname=name),
+        tar_file(dict.fromkeys(map(str, range(20_000)), b'')),
+        tar_file({name: b''}, tarfile.PAX_FORMAT, pax_headers={'size': '9' * 30}),
+        tar_file({name: b''}, tarfile.PAX_FORMAT, pax_headers={'GNU.sparse.realsize': '9' * 15}),
+        tar_file({name: b''}, tarfile.PAX_FORMAT, pax_headers={'path': 'x' * 1_000_000}),
+    ]
+    return [{'model.tar': content} for content in contents]
+
+
 CRAFTED = {
     'safetensors': _crafted_safetensors,
     'config': _crafted_config,
     'pdparams': _crafted_pdparams,
     'v2': _crafted_v2,
+    'tar': _crafted_tar,
     'checkpoint': _crafted_checkpoint,
 }
 MUTATED = {
@@ -351,5 +418,6 @@ MUTATED = {
     'config': _config,
     'pdparams': _pdparams,
     'v2': _v2,
+    'tar': _tar,
     'checkpoint': _checkpoint,
 }

@@ -29,7 +29,9 @@ ROOT = HOSTILE.parents[1]
 DATA = ROOT / 'data'
 
 
-@pytest.mark.parametrize('kinds', ['caffemodel,safetensors,config', 'pdparams,v2,checkpoint,list'])
+@pytest.mark.parametrize(
+    'kinds', ['caffemodel,safetensors,config', 'pdparams,v2,tar,checkpoint,list']
+)
 def test_mutated_files_end_in_the_readers_own_error_or_in_a_checked_result(kinds):
     arguments = ['--only', kinds, '--first', '0', '--examples', '80', '--seed', '7']
     done = run([sys.executable, HOSTILE / 'fuzz.py', *arguments])
@@ -133,7 +135,7 @@ def test_a_type_that_is_a_tuple_of_2_to_the_60_is_not_spelled_out():
 
 
 def test_a_pickle_of_endless_steps_is_refused():
-    with pytest.raises(restricted_pickle.PickleRefused, match='more than 1000000 steps'):
+    with pytest.raises(restricted_pickle.PickleRefused, match='more than 200000 steps'):
         restricted_pickle.load_arrays(b'\x80\x02' + b'(' * 3_000_000 + b'.')
 
 
