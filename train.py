@@ -121,7 +121,9 @@ class Run:
 
     def _read_lists(self):
         options = self.options
-        self.train_list, self.val_list, self.test_list = start.read_lists(options, self.state)
+        self.train_list, self.val_list, self.test_list = start.read_lists(
+            options, self.state.config, self.state.left_out
+        )
         self.sampling = reader.Sampling(
             options.batch_size,
             options.seed,

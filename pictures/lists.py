@@ -62,11 +62,11 @@ class PictureList:
         """The list line of picture i, as error messages name it: 'val.txt, line 12'."""
         return _line_name(self.source, self._text, self._starts[i])
 
-    def take(self, indices):
-        """The PictureList of those at `indices`, which keep their lines and the classes."""
+    def without(self, indices):
+        """The PictureList but for those at `indices`; the others keep their lines."""
         rest = copy.copy(self)
-        rest._starts, rest._lengths = self._starts[indices], self._lengths[indices]
-        rest.labels = self.labels[indices]
+        for name in ('_starts', '_lengths', 'labels'):
+            setattr(rest, name, np.delete(getattr(self, name), indices))
         return rest
 
     def class_counts(self):
@@ -153,12 +153,12 @@ def check_files_exist(pictures):
         )
 
 
-def without_bad(pictures, check, most_share=0.1):
-    """(PictureList of the sound ones, a line for each of the others), for --skip_bad.
+def bad_pictures(pictures, check, most_share=0.1):
+    """(indices of the pictures that cannot be used, a line for each of them), for --skip_bad.
 
-    `check(path)` raises UserError for a picture that cannot be used; it runs in threads, over every
-    picture once, before anything else, so that what is made of the rest depends on files alone.
-    Raises ListError where more than `most_share` of the pictures are bad.
+    `check(path)` raises UserError for such a picture; it runs in threads, over every picture once,
+    before anything else, so that what is made of the rest depends on files alone. Raises ListError
+    where more than `most_share` of the pictures are bad.
     """
 
     def complaint(i):
@@ -175,13 +175,13 @@ def without_bad(pictures, check, most_share=0.1):
             for line in pool.map(complaint, numbers[start : start + 1000]):
                 complaints.append(line)
                 meter.count(1)
-    bad = [line for line in complaints if line]
+    bad = [i for i, line in enumerate(complaints) if line]
     if len(bad) > most_share * len(pictures):
         raise ListError(
-            f'{bad[0]} ({len(bad)} of {len(pictures)} pictures of this list cannot be read; '
-            f'at most {most_share:.0%} may be left out)'
+            f'{complaints[bad[0]]} ({len(bad)} of {len(pictures)} pictures of this list cannot be '
+            f'read; at most {most_share:.0%} may be left out)'
         )
-    return pictures.take(np.array([not line for line in complaints])), bad
+    return bad, [complaints[i] for i in bad]
 
 
 def label_gaps(pictures, names=None):

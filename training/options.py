@@ -6,6 +6,7 @@ from pathlib import Path
 
 from common.console import UserError
 from common.files import DATA
+from models.configuration import add_model_flags
 from network.preprocessing import RESIZES
 from training.solver import POLICIES, SOLVERS
 
@@ -14,14 +15,14 @@ RECIPES = {
     'own': {},
     # Plain fine-tuning with Caffe's solver: what the golden trajectories are of.
     'caffe': {
-        'head': 'filler', 'conv10_relu': True, 'freeze': 'none', 'dropout': 0.5, 'crop': 'five',
-        'mirror': False, 'balance': False, 'solver': 'caffe', 'lr': 0.0002, 'lr_policy': 'poly', 'warmup': 0.0,
-        'epochs': 5, 'patience': 0, 'calibrate': False,
+        'head': 'filler', 'freeze': 'none', 'dropout': 0.5, 'crop': 'five',
+        'mirror': False, 'balance': False, 'solver': 'caffe', 'lr': 0.0002, 'lr_policy': 'poly',
+        'warmup': 0.0, 'epochs': 5, 'patience': 0, 'calibrate': False,
     },
     # SqueezeNet_v1.1's solver.prototxt and train_val.prototxt of the original release: ImageNet
     # from scratch, pictures warped to 256x256, random crops, no mirror.
     'paper': {
-        'from_scratch': True, 'head': 'filler', 'conv10_relu': True, 'freeze': 'none',
+        'from_scratch': True, 'head': 'filler', 'freeze': 'none',
         'dropout': 0.5, 'crop': 'random', 'resize': 'warp', 'mirror': False, 'balance': False,
         'solver': 'caffe',
         'lr': 0.04, 'lr_policy': 'poly', 'warmup': 0.0, 'batch_size': 32, 'iter_size': 16,
@@ -154,15 +155,14 @@ def _network_flags(parser):
     group.add_argument(
         '--version', choices=['1.0', '1.1'], default='1.1', help='with --from_scratch'
     )
-    group.add_argument('--bypass', choices=['simple', 'complex'], help='with --from_scratch')
+    add_model_flags(group)
     group.add_argument(
-        '--conv10_pad', type=int, choices=[0, 1], default=0, help='with --from_scratch; 1: v1.0'
+        '--head',
+        choices=['fit', 'filler'],
+        default='fit',
+        help='a new conv10 begins as the best one for the network as it is, without a ReLU behind '
+        'it; or as random numbers, with one (--conv10_relu says otherwise)',
     )
-    group.add_argument(
-        '--head', choices=['fit', 'filler'], default='fit',
-        help='a new conv10 begins as the best one for the network as it is, or as random numbers',
-    )  # fmt: skip
-    _switch(group, 'conv10_relu', default=False, help='a ReLU behind a new conv10, as in Caffe')
     group.add_argument(
         '--freeze', metavar='LAYER', default='fire5',
         help='keep everything up to LAYER as it is; none: train all',

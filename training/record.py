@@ -11,6 +11,7 @@ import numpy as np
 import reader
 from common.files import atomic_write
 from models import parameters
+from models.inference import BATCH
 from network.preprocessing import preprocessing_of
 from pictures import lists
 from pictures.augmentation import Augmentation
@@ -74,8 +75,7 @@ def calibrated(run, tensors, config):
     config = {k: v for k, v in config.items() if k not in ('temperature', 'threshold')}
     if not (options.calibrate or options.unknown):
         return config
-    evaluator = Evaluator(tensors, config, run.device, options.num_workers)
-    logits, labels = evaluator.logits(run.val_list)
+    logits, labels = _logits(Evaluator(tensors, config, run.device), run)
     if options.calibrate:
         config['temperature'] = calibration.fit_temperature(logits, labels)
     if options.unknown:
@@ -95,6 +95,25 @@ def calibrated(run, tensors, config):
     return config
 
 
+class _Logits:
+    """(indices, crops, labels) -> (logits, labels), where the pictures are read."""
+
+    def __init__(self, evaluator):
+        self.compute = evaluator.logits
+
+    def __call__(self, indices, crops, labels):
+        return self.compute(crops), labels
+
+
+def _logits(evaluator, run):
+    """(logits [N, C], labels [N]) of the val list."""
+    work, workers = _Logits(evaluator), run.options.num_workers
+    if run.device.is_gpu:  # which does not serve forked processes
+        workers = 0
+    batches = reader.eval_loader(run.val_list, evaluator.preprocessing, BATCH, None, workers, work)
+    return tuple(np.concatenate(column) for column in zip(*batches))
+
+
 def describe(run, config, val, test):
     """What run.json holds."""
     rows = run.state.rows
@@ -107,14 +126,7 @@ def describe(run, config, val, test):
         'before_training': {'val_top1': rows[0]['val_top1']},
         'seconds': rows[-1]['seconds'],
         'device': str(run.device),
-        'pictures': {
-            name: len(pictures)
-            for name, pictures in (
-                ('train', run.train_list),
-                ('val', run.val_list),
-                ('test', run.test_list or []),
-            )
-        },  # fmt: skip
+        'pictures': {'train': len(run.train_list), 'val': len(run.val_list)},
         'temperature': config.get('temperature'),
         'threshold': config.get('threshold'),
         'options': vars(run.options),

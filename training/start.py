@@ -9,16 +9,22 @@ from typing import NamedTuple
 import numpy as np
 import paddle
 
-from common.console import UserError
+from common.console import UserError, printable
 from models import parameters
-from models.configuration import check_config
+from models.configuration import check_config, told
 from network import architecture
 from pictures import lists
+from pictures.decoding import check_picture
+from pictures.folders import print_counts, write_lists
+from results.evaluation import known_names, read_labelled
 from training import output, processes
 from training.checkpoint import load_newest
 from training.head import fit_head
 from training.state import RunState
 from training.step import check_freeze
+
+LISTS = ('train_list', 'val_list', 'test_list')
+MANY = 2000  # pictures, from which on half as many epochs will do
 
 
 class Start(NamedTuple):
@@ -29,29 +35,102 @@ class Start(NamedTuple):
     state: RunState
 
 
+def make_lists(options):
+    """Lists of the folder that the command names, in --output; or those that lie in the folder.
+
+    Sets options.train_list, val_list and test_list. Raises UserError or OSError.
+    """
+    folder = Path(options.folder)
+    place = folder
+    if not (folder / 'train.txt').is_file() or not (folder / 'val.txt').is_file():
+        place = Path(options.output) / 'lists'
+        made = write_lists(folder, place, 0.2, options.seed, check_picture)
+        for remark in made.remarks:
+            print(printable(remark))
+        print_counts(made)
+    options.train_list, options.val_list = str(place / 'train.txt'), str(place / 'val.txt')
+    options.test_list = str(place / 'test.txt') if (place / 'test.txt').is_file() else None
+    print(f'lists: {place}', flush=True)
+
+
 def check(options):
     """What the command line asks for must be there and fit together; nothing is written.
 
     Raises UserError or OSError.
     """
     train_list = lists.read_list(options.train_list, options.data_dir)
-    val_list = lists.read_list(options.val_list, options.data_dir)
-    for pictures in (train_list, val_list):
-        lists.check_files_exist(pictures)
-    if both := lists.count_shared(train_list, val_list):
-        print(f'{both} pictures are in the train list and in the val list: val top-1 will flatter')
+    class_num, names = _classes(options, train_list)
+    for name in LISTS:
+        if path := getattr(options, name):
+            pictures = _read_checked(path, options, class_num, names)
+            lists.check_files_exist(pictures)
+            if name != 'train_list' and (both := lists.count_shared(train_list, pictures)):
+                print(
+                    f'{both} pictures are in the train list and in the {name[:-5]} list: '
+                    f'{name[:-5]} top-1 will flatter'
+                )
+    _remark_classes(train_list, names)
     if not options.resume:
-        class_num, _ = _classes(options, train_list)
-        if val_list.class_num > class_num:
-            lists.read_list(options.val_list, options.data_dir, class_num)  # says in which line
         check_freeze(options.freeze, _version(options))
+
+
+def _read_checked(path, options, class_num, names):
+    """A list whose labels fit the train list's classes, by names or by numbers."""
+    own = lists.class_names_beside(path)
+    if own and names:
+        lists.map_labels(own, names)  # says which class does not fit
+        return lists.read_list(path, options.data_dir, len(own))
+    return lists.read_list(path, options.data_dir, class_num)
+
+
+def _remark_classes(train_list, names):
+    counts = train_list.class_counts()
+    if gaps := lists.label_gaps(train_list, names):
+        print(printable(gaps))
+    few, many = counts[counts > 0].min(), counts.max()
+    if many > 3 * few:
+        print(f'the classes have {few} to {many} pictures; --balance makes each count alike')
 
 
 def _version(options):
     """The version of the network that the run starts from, which must be readable."""
     if options.from_scratch:
         return options.version
-    return parameters.read_model(options.model or parameters.default_model())[1]['version']
+    return _read_model(options, say=_nothing)[1]['version']
+
+
+def _read_model(options, say=print):
+    path = options.model or parameters.default_model()
+    return parameters.read_model(path, told(options), say)
+
+
+def read_lists(options, config, left_out):
+    """(train, val, test) PictureLists as the run uses them; test is None without --test_list.
+
+    Labels are the model's, found by the classes' names where both sides have them; `left_out` is
+    what --skip_bad leaves out.
+    """
+    found = []
+    for name in LISTS:
+        path = getattr(options, name)
+        pictures = path and read_labelled(path, options.data_dir, config, say=_nothing)
+        found.append(pictures and pictures.without(left_out.get(name, [])))
+    return found
+
+
+def last_iteration(options, epoch_iterations, pictures):
+    """The number of updates of a whole run: --max_iter, or --epochs of them."""
+    epochs = options.epochs
+    if epochs is None:
+        epochs = 10 if pictures < MANY else 5
+    return options.max_iter or epochs * epoch_iterations
+
+
+def class_weights(train_list, config):
+    """float32 Tensor [C]: what a picture of each class counts, so that the classes count alike."""
+    counts = np.bincount(train_list.labels, minlength=config['class_num'])
+    classes = (counts > 0).sum()
+    return paddle.to_tensor((len(train_list) / classes / np.maximum(counts, 1)).astype('float32'))
 
 
 def stored_options(options):
@@ -88,18 +167,36 @@ def resume(options):
     """The Start that the newest sound checkpoint in --output holds."""
     folder = output.checkpoints_of(options)
     tensors, moments, state = load_newest(folder, report=print)
-    for name in ('train_list', 'val_list'):
-        _compare_list(name, options, state.lists[name])
+    for name, before in state.lists.items():
+        _compare_list(name, options, before)
     names = lists.class_names_beside(options.train_list)
-    if names and names != state.config.get('class_names'):
+    if names and not _knows(state.config, len(names), names):
         raise UserError(
             f'{Path(options.train_list).parent / "classes.txt"}: has other names than the run in '
             f'{options.output} began with; --resume needs the same'
         )
     config = check_config(state.config, folder)
     parameters.check_tensors(tensors, config, folder)
+    _lengthen(options, state)
     print(f'resuming {options.output} after iteration {state.iteration}', flush=True)
     return Start(tensors, moments, state)
+
+
+def _lengthen(options, state):
+    """Take the new --epochs (or --max_iter): after a run's end, the rate begins again."""
+    count = state.pictures
+    each = -(-count // (state.group_batch * options.iter_size))
+    before = last_iteration(Namespace(**state.options), each, count)
+    now = last_iteration(options, each, count)
+    if now < state.iteration:
+        raise UserError(
+            f'--epochs or --max_iter end the run at iteration {now}, and it has made '
+            f'{state.iteration} already; give more'
+        )
+    if now > before == state.iteration:
+        state.cycle_start = state.iteration
+        print(f'going on to iteration {now}: the learning rate begins again at {options.lr:g}')
+    state.options = vars(options)
 
 
 def describe_list(path, data_dir):
@@ -132,18 +229,73 @@ def begin(options):
     """The Start of a new run: the model's parameters, with a conv10 that fits the classes."""
     train_list = lists.read_list(options.train_list, options.data_dir)
     class_num, names = _classes(options, train_list)
-    if options.from_scratch:
-        tensors, config = _from_fillers(options)
-    else:
-        tensors, config = parameters.read_model(options.model or parameters.default_model())
+    left_out = _bad_pictures(options) if options.skip_bad else {}
+    tensors, config = _from_fillers(options) if options.from_scratch else _read_model(options)
     if options.resize:
         config['preprocessing']['resize'] = options.resize
-    tensors, config = fit_classes(tensors, config, (class_num, names), train_list, options)
+    for name in ('temperature', 'threshold'):  # of the network as it was
+        config.pop(name, None)
+    if not _knows(config, class_num, names):
+        config = {**config, 'class_num': class_num, 'class_names': names}
+        if names is None:
+            del config['class_names']
+        tensors, config = new_conv10(tensors, config, options, left_out)
     described = {
         name: describe_list(getattr(options, name), options.data_dir)
-        for name in ('train_list', 'val_list')
+        for name in LISTS
+        if getattr(options, name)
     }
-    return Start(tensors, {}, RunState(config, vars(options), described))
+    count = len(train_list) - len(left_out.get('train_list', []))
+    return Start(tensors, {}, RunState(config, vars(options), described, count, left_out))
+
+
+def _knows(config, class_num, names):
+    """Whether a model tells the very classes of the list, perhaps in another order."""
+    known = known_names(config)
+    if class_num != config['class_num']:
+        return False
+    if names is None and known is not None:
+        print(
+            f'no classes.txt lies beside the train list: its {class_num} labels are taken as the '
+            f"model's, {printable(', '.join(known[:3]))}{', ...' * (class_num > 3)}"
+        )
+    if names is None or known is None:
+        return True
+    try:
+        lists.map_labels(names, known)
+    except UserError:
+        return False
+    return True
+
+
+def new_conv10(tensors, config, options, left_out):
+    """(tensors, config) with a conv10 for config['class_num'] classes; --head says how it begins.
+
+    Caffe's filler is gaussian 0.01, and zero for the bias.
+    """
+    class_num, fitted = config['class_num'], options.head == 'fit'
+    relu = not fitted if options.conv10_relu is None else bool(options.conv10_relu)
+    print(f'conv10 is made anew for {class_num} classes', flush=True)
+    config = {**config, 'conv10_relu': relu}
+    if fitted:
+        train_list, _, _ = read_lists(options, config, left_out)
+        return fit_head(tensors, config, train_list, options.seed, options.num_workers), config
+    shape = (class_num, *tensors['conv10.weight'].shape[1:])
+    weight = np.random.default_rng(options.seed).normal(0.0, 0.01, shape).astype(np.float32)
+    bias = np.zeros(class_num, np.float32)
+    return {**tensors, 'conv10.weight': weight, 'conv10.bias': bias}, config
+
+
+def _bad_pictures(options):
+    """{list: [indices]} of the pictures that --skip_bad leaves out, each named."""
+    found = {}
+    for name in LISTS:
+        if path := getattr(options, name):
+            pictures = lists.read_list(path, options.data_dir)
+            found[name], lines = lists.bad_pictures(pictures, check_picture)
+            for line in lines:
+                print(printable(f'left out: {line}'))
+    return found
 
 
 def _classes(options, train_list):
@@ -165,35 +317,9 @@ def _from_fillers(options):
     device = paddle.device.get_device()
     paddle.set_device('cpu')  # the same numbers, whatever the device
     paddle.seed(options.seed)
-    config = parameters.make_config(options.version, options.bypass, 2, options.conv10_pad)
+    config = parameters.make_config(options.version, None, 2)
+    config.update(told(options).said())
     network = parameters.empty_network(config)
     tensors = {name: value.numpy() for name, value in network.state_dict().items()}
     paddle.set_device(device)
-    return tensors, config
-
-
-def fit_classes(tensors, config, classes, train_list, options):
-    """(tensors, config) with conv10 made anew where the model's is for other classes.
-
-    classes: (number, names or None). --head says how it begins; Caffe's filler is gaussian 0.01,
-    and zero for the bias.
-    """
-    (class_num, class_names), before = classes, config.get('class_names')
-    same_names = not (before and class_names) or before == class_names
-    config = {**config, 'class_num': class_num, 'class_names': class_names or before}
-    if len(tensors['conv10.bias']) != class_num or not same_names:
-        config = {**config, 'class_names': class_names, 'conv10_relu': options.conv10_relu}
-        print(f'conv10 is made anew for {class_num} classes', flush=True)
-        if options.head == 'fit':
-            tensors = fit_head(tensors, config, train_list, options.seed, options.num_workers)
-        else:
-            shape = (class_num, *tensors['conv10.weight'].shape[1:])
-            weight = np.random.default_rng(options.seed).normal(0.0, 0.01, shape)
-            bias = np.zeros(class_num, np.float32)
-            new = {'conv10.weight': weight.astype(np.float32), 'conv10.bias': bias}
-            tensors = {**tensors, **new}
-    for name in ('temperature', 'threshold'):  # of the network as it was
-        config.pop(name, None)
-    if config['class_names'] is None:
-        del config['class_names']
     return tensors, config

@@ -8,7 +8,8 @@ from typing import Optional
 @dataclass
 class RunState:
     """config: the model's configuration; options: the command line's; lists: what the lists were
-    like when the run began (see start.describe_list); rows: one a finished epoch (see
+    like when the run began (see start.describe_list); pictures: how many it trains on; left_out:
+    indices of the lists' pictures that --skip_bad leaves out; rows: one a finished epoch (see
     report.write_log); sums: of loss and top-1 since the last row, and how many updates they are of;
     group_batch: pictures that all processes together take at a time; precision: see Precision;
     cycle_start: the iteration at which the learning rate began (again, where a finished run was
@@ -18,6 +19,8 @@ class RunState:
     config: dict
     options: dict
     lists: dict
+    pictures: int
+    left_out: dict = field(default_factory=dict)
     iteration: int = 0
     rows: list = field(default_factory=list)
     sums: list = field(default_factory=lambda: [0.0, 0.0, 0])

@@ -155,7 +155,7 @@ def _crafted_config():
 def _state():
     """What train.py keeps beside the tensors."""
     lists = {'train_list': {'labels': '0'}, 'val_list': {'labels': '0'}}
-    return asdict(RunState(config(), {'trainer': 1, 'batch_size': 32}, lists, iteration=7))
+    return asdict(RunState(config(), {'trainer': 1, 'batch_size': 32}, lists, 9, iteration=7))
 
 
 def checkpoint_file(state):

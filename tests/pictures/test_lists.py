@@ -13,13 +13,13 @@ import pytest
 from pictures import decoding, folders
 from pictures.lists import (
     ListError,
+    bad_pictures,
     check_files_exist,
     class_names_beside,
     label_gaps,
     map_labels,
     read_class_names,
     read_list,
-    without_bad,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,7 +112,9 @@ def test_bad_pictures_are_left_out_and_named_up_to_a_share(tmp_path):
     (tmp_path / '9.png').unlink()
     text = ''.join(f'{i}.png {i % 5}\n' for i in range(10))
     pictures = read_list(write(tmp_path / 'l.txt', text))
-    sound, bad = without_bad(pictures, decoding.check_picture, most_share=0.2)
+    indices, bad = bad_pictures(pictures, decoding.check_picture, most_share=0.2)
+    assert indices == [3, 9]
+    sound = pictures.without(indices)
     assert [sound.entry(i) for i in range(len(sound))] == [
         f'{i}.png' for i in (0, 1, 2, *range(4, 9))
     ]
@@ -125,7 +127,7 @@ def test_bad_pictures_are_left_out_and_named_up_to_a_share(tmp_path):
     with pytest.raises(
         ListError, match=r'l\.txt, line 4: .* \(2 of 10 pictures .* at most 10% may'
     ):
-        without_bad(pictures, decoding.check_picture)
+        bad_pictures(pictures, decoding.check_picture)
 
 
 @pytest.mark.parametrize(

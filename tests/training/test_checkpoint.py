@@ -24,7 +24,9 @@ def arrays(iteration):
 
 
 def state(iteration, **others):
-    return RunState(**{'config': {}, 'options': {}, 'lists': {}, **others}, iteration=iteration)
+    return RunState(
+        **{'config': {}, 'options': {}, 'lists': {}, 'pictures': 9, **others}, iteration=iteration
+    )
 
 
 def save(folder, iteration, keep=9, **others):
