@@ -1,14 +1,17 @@
 """What a SqueezeNet sees: top-1 and top-5 of a val list, or the likeliest classes of pictures.
 
 python infer.py --model output/best --val_list data/val.txt --report report
-python infer.py --model caffe_params photo.jpg folder_of_photos --plot sheet.png
+python infer.py --model caffe_params photo.jpg folder_of_photos --plot sheet.png --cam looked.png
+
+From Python: `from infer import Classifier`.
 """
 
 import argparse
-import csv
-import json
 import os
 import sys
+import threading
+from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 
 import common.paddle_setup  # noqa: F401 - before Paddle
@@ -16,21 +19,29 @@ import common.paddle_setup  # noqa: F401 - before Paddle
 import numpy as np
 
 import reader
-from common.console import Meter, UserError, one_line_errors
+from common.console import (
+    Meter,
+    UserError,
+    complain,
+    end_on_signals,
+    notice,
+    one_line_errors,
+    printable,
+)
 from common.cores import usable_cores
 from common.device import choose_device
-from common.files import atomic_write
+from common.files import check_folder_writable, check_writable
 from models import parameters
+from models.configuration import add_model_flags, told
 from network.preprocessing import RESIZES
-from pictures import folders, lists
-from results import evaluation, report
+from pictures import decoding, folders
+from results import canvas, evaluation, sheet, tables
+from results.activation_map import ActivationMaps
+from results.answers import answer, threshold_of
+from results.precision import PRECISIONS
+from results.result_file import SUFFIXES, ResultFile
 
-COLUMNS = ['path', 'label', *(f'{kind}{rank}' for rank in range(5) for kind in ('class', 'prob'))]
-MOST_PLOTTED = 48
-
-
-class InferError(UserError):
-    """The command line asks for something that cannot be done."""
+MOST_BAD = 0.1  # of a list's pictures, with --skip_bad
 
 
 def parse_arguments(argv=None):
@@ -38,168 +49,272 @@ def parse_arguments(argv=None):
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('pictures', nargs='*', help='picture files, and folders of them')
-    parser.add_argument(
-        '--model',
-        help='parameter directory, .caffemodel, .safetensors or .pdparams file (default: '
-        'caffe_params if it is there, else the bundled Caffe weights)',
-    )
     parser.add_argument('--val_list', help='list of lines `path label` to evaluate on')
     parser.add_argument('--data_dir', help="where its paths start (default: the list's folder)")
     parser.add_argument(
-        '--resize', choices=RESIZES, help="default: as the model's config.json says"
+        '--skip_bad',
+        action='store_true',
+        help=f'pass over pictures of the list that cannot be read, up to {MOST_BAD:.0%} of them; '
+        'each is named',
     )
+    _add_model_arguments(parser.add_argument_group('the model'))
+    _add_output_arguments(parser.add_argument_group('what is written'))
     parser.add_argument(
         '--num_workers',
         type=int,
         default=usable_cores(),
-        help='processes for a val list (default: a core each); 0: none but this one',
+        help='processes (default: one for each core); 0: none but this one',
     )
     parser.add_argument('--device', choices=['auto', 'cpu', 'gpu'], default='auto')
-    parser.add_argument('--output', help='write results a picture: FILE.csv or FILE.json')
-    parser.add_argument('--plot', metavar='PNG', help='draw the pictures with their classes')
     parser.add_argument(
-        '--report', metavar='DIR', help='per-class table, confusion matrix, worst mistakes'
+        '--precision',
+        choices=PRECISIONS,
+        default='float32',
+        help="float32 (default) is equal to Caffe's; bfloat16 is faster, and less exact, on "
+        'processors and GPUs that have it',
     )
     args = parser.parse_args(argv)
-    if bool(args.pictures) == bool(args.val_list):
-        parser.error('give pictures, or --val_list LIST')
-    if args.report and not args.val_list:
-        parser.error('--report needs a --val_list, since it compares with labels')
-    if args.output and Path(args.output).suffix not in ('.csv', '.json'):
-        parser.error(f'--output {args.output}: must end in .csv or .json')
-    if args.num_workers < 0:
-        parser.error('--num_workers must be 0 or more')
+    complaint = _complaint(args)
+    if complaint:
+        parser.error(complaint)
     return args
+
+
+def _add_model_arguments(group):
+    group.add_argument(
+        '--model',
+        help='parameter directory, .caffemodel, .safetensors or .pdparams file (default: '
+        'caffe_params if it is there, else the bundled Caffe weights)',
+    )
+    add_model_flags(group)
+    group.add_argument('--resize', choices=RESIZES, help='default: as its configuration says')
+
+
+def _add_output_arguments(group):
+    group.add_argument('--output', help='results a picture: FILE.csv or FILE.json')
+    group.add_argument('--plot', metavar='PNG', help='draw the pictures with their classes')
+    group.add_argument(
+        '--cam', metavar='PNG', help='draw where the network looked for the likeliest class'
+    )
+    group.add_argument(
+        '--report', metavar='DIR', help='per-class table, confusion matrix, worst mistakes'
+    )
+
+
+def _complaint(args):
+    """What does not fit together, if anything."""
+    if bool(args.pictures) == bool(args.val_list):
+        return 'give pictures, or --val_list LIST'
+    if args.report and not args.val_list:
+        return '--report needs a --val_list, since it compares with labels'
+    if args.skip_bad and not args.val_list:
+        return '--skip_bad is for a --val_list; of pictures and folders, bad ones are passed over'
+    if args.output and Path(args.output).suffix.lower() not in SUFFIXES:
+        return f'--output {args.output}: must end in .csv or .json'
+    if args.num_workers < 0:
+        return '--num_workers must be 0 or more'
+    return None
 
 
 @one_line_errors
 def main(argv=None):
+    end_on_signals()
     args = parse_arguments(argv)
-    tensors, config = parameters.read_model(args.model or parameters.default_model())
-    names = evaluation.class_names(config)
+    check_outputs(args)
+    tensors, config = parameters.read_model(args.model or parameters.default_model(), told(args))
     if args.resize:
         config['preprocessing']['resize'] = args.resize
-    device = choose_device(args.device)
-    workers = args.num_workers if args.val_list else 0
-    evaluator = evaluation.Evaluator(tensors, config, device, workers)
     if args.val_list:
-        return evaluate_list(args, evaluator, {**config, 'class_names': names})
-    return look_at_pictures(args, evaluator, names)
-
-
-def evaluate_list(args, evaluator, config):
-    """Top-1, top-5 and loss of --val_list; --output, --plot and --report as asked."""
-    pictures = lists.read_list(args.val_list, args.data_dir, config['class_num'])
-    with Meter('evaluation', len(pictures)) as meter:
-        result = evaluator.evaluate(pictures, meter=meter)
-        rate = meter.rate()
-    count, top1, top5, loss = result.sums()
-    summary = {
-        'images': int(count),
-        'top1': top1 / count,
-        'top5': top5 / count,
-        'loss': loss / count,
-        'images_per_second': rate,
-    }
-    print(
-        f'{count:.0f} images: top-1 {top1 / count:.2%}, top-5 {top5 / count:.2%}, '
-        f'loss {loss / count:.4f}, {rate:.1f} images/s'
-    )
-    rows = [
-        (pictures.entry(index), label, classes, probabilities)
-        for index, label, classes, probabilities, _ in zip(*result)
-    ]
-    if args.output:
-        write_results(args.output, rows, config['class_names'], summary)
+        pictures = evaluation.read_labelled(args.val_list, args.data_dir, config, notice)
+    else:
+        pictures = evaluation.PicturePaths(find_pictures(args.pictures))
+    device = choose_device(args.device)
+    workers = min(args.num_workers, len(pictures)) if device.is_gpu or len(pictures) > 1 else 0
+    evaluator = evaluation.Evaluator(tensors, config, device, workers, args.precision)
+    print(f'device: {device}, {args.precision}, workers: {workers}', flush=True)
+    job = Job(args, pictures, config)
+    found = job.look(evaluator)
     if args.plot:
-        draw_sheet(
-            args.plot,
-            [(pictures.path(i), *row[2:]) for i, row in enumerate(rows)],
-            config['class_names'],
-        )
+        draw_sheet(args.plot, found, job)
+    if args.cam:
+        draw_sheet(args.cam, found, job, ActivationMaps(tensors, config))
     if args.report:
-        print(report.format_per_class(evaluation.per_class(result, config)))
-        evaluation.write_report(result, pictures, config, args.report)
-    return 0
+        print(tables.format_per_class(evaluation.per_class(found, config)))
+        evaluation.write_report(found, pictures, config, args.report)
+    return 1 if job.bad and not args.skip_bad else 0
 
 
-def look_at_pictures(args, evaluator, names):
-    """Print the likeliest classes of each picture; exit status 1 if any cannot be read."""
-    rows, failed = [], 0
-    for path in find_pictures(args.pictures):
-        try:
-            crop = reader.preprocess(path, evaluator.preprocessing)
-        except reader.PictureError as error:
-            print(f'infer.py: {error}', file=sys.stderr)
-            failed += 1
-            continue
-        nothing = np.zeros(1, np.int64)
-        scored = evaluator.compute(nothing, crop[None], nothing)
-        _, _, (classes,), (probabilities,), _ = scored
-        rows.append((path, '', classes, probabilities))
-        print(readable(path))
-        for number, probability in zip(classes, probabilities):
-            print(f'  {probability:7.2%}  {names[number]}')
-    if args.output:
-        write_results(args.output, rows, names, {'images': len(rows)})
-    if args.plot and rows:
-        draw_sheet(args.plot, [(row[0], *row[2:]) for row in rows], names)
-    return 1 if failed else 0
+def check_outputs(args):
+    """Raises UserError or OSError where --output, --plot, --cam or --report cannot be written."""
+    for path in filter(None, (args.plot, args.cam)):
+        canvas.format_of(path)
+    for path in filter(None, (args.output, args.plot, args.cam)):
+        check_writable(path)
+    if args.report:
+        check_folder_writable(args.report)
 
 
 def find_pictures(paths):
-    """Every picture named, and those in the folders named, in order. Raises InferError."""
+    """Every picture named, and those in the folders named, in order. Raises UserError."""
     for path in paths:
         if not os.path.isdir(path):
             yield path
             continue
         found, _ = folders.find_pictures(path)
         if not found:
-            raise InferError(f'{path}: holds no pictures')
+            raise UserError(f'{path}: holds no pictures')
         yield from found
 
 
-def write_results(path, rows, names, summary):
-    """--output: a csv of COLUMNS, or a json of the summary and the pictures with class names."""
-    with atomic_write(path, 'w') as file:
-        if Path(path).suffix == '.csv':
-            writer = csv.writer(file, lineterminator='\n')
-            writer.writerow(COLUMNS)
-            for name, label, classes, probabilities in rows:
-                pairs = [x for c, p in zip(classes, probabilities) for x in (c, f'{p:.9g}')]
-                row = [readable(name), label, *pairs]
-                writer.writerow(row + [''] * (len(COLUMNS) - len(row)))
-            return
-        pictures = [
-            {
-                'path': readable(name),
-                'label': None if label == '' else int(label),
-                'top': [
-                    {'class': int(c), 'name': names[c], 'probability': float(p)}
-                    for c, p in zip(classes, probabilities)
-                ],
-            }
-            for name, label, classes, probabilities in rows
+class Job:
+    """Looking at pictures: what is said and written of each, and how many cannot be read."""
+
+    def __init__(self, args, pictures, config):
+        self.args, self.pictures = args, pictures
+        self.names = evaluation.class_names(config)
+        self.threshold = threshold_of(config)
+        self.has_labels = pictures.labels is not None
+        self.bad = 0
+
+    def look(self, evaluator):
+        """The Evaluation of all pictures that can be read. Raises UserError if none can."""
+        parts = []
+        bar = self.has_labels or sys.stderr.isatty()  # each picture's lines tell enough
+        with Meter('evaluation', len(self.pictures), bar) as meter, ExitStack() as stack:
+            file = None
+            if self.args.output:
+                file = ResultFile(self.args.output, self.names, self.threshold)
+                stack.enter_context(file)
+            for part in evaluator.batches(self.pictures, refused=self._refuse_or_count()):
+                meter.count(len(part.indices))
+                self._tell(part, file)
+                parts.append(part)
+            if not parts:
+                raise UserError('none of the pictures could be read')
+            found = evaluation.join(parts)
+            summary = self._summary(found, meter.rate())
+            if file:
+                file.finish(summary)
+        print(summary_line(summary), flush=True)
+        return found
+
+    def _refuse_or_count(self):
+        """What to do about a picture that cannot be read; None refuses."""
+        if self.has_labels and not self.args.skip_bad:
+            return None
+
+        def count(complaint):
+            complain(complaint)
+            self.bad += 1
+            if self.has_labels and self.bad > MOST_BAD * len(self.pictures):
+                raise UserError(
+                    f'--skip_bad passes over {MOST_BAD:.0%} of the {len(self.pictures)} pictures at '
+                    'most; more than that cannot be read'
+                )
+
+        return count
+
+    def _tell(self, part, file):
+        for i, index in enumerate(part.indices):
+            classes, probabilities = part.classes[i], part.probabilities[i]
+            if file:
+                label = part.labels[i] if self.has_labels else None
+                file.add(self.pictures.entry(index), label, classes, probabilities)
+            if not self.has_labels:
+                print_answer(self.pictures.path(index), self.top(classes, probabilities))
+
+    def top(self, classes, probabilities):
+        return answer(classes, probabilities, self.names, self.threshold)
+
+    def _summary(self, found, rate):
+        summary = {'images': len(found.indices)}
+        if self.bad:
+            summary['unreadable'] = self.bad
+        if self.threshold:
+            summary['unknown'] = int((found.probabilities[:, 0] < self.threshold).sum())
+        if self.has_labels:
+            count, top1, top5, loss = found.sums()
+            summary.update(top1=top1 / count, top5=top5 / count, loss=loss / count)
+        return {**summary, 'images_per_second': rate}
+
+
+def summary_line(summary):
+    """What stdout says at the end."""
+    parts = []
+    if 'top1' in summary:
+        parts += [
+            f'top-1 {summary["top1"]:.2%}, top-5 {summary["top5"]:.2%}',
+            f'loss {summary["loss"]:.4f}',
         ]
-        json.dump({**summary, 'pictures': pictures}, file, indent=1, ensure_ascii=False)
+    if 'unknown' in summary:
+        parts.append(f'{summary["unknown"]} unknown')
+    if 'unreadable' in summary:
+        parts.append(f'{summary["unreadable"]} more could not be read')
+    parts.append(f'{summary["images_per_second"]:.1f} images/s')
+    return f'{summary["images"]} images: {", ".join(parts)}'
 
 
-def readable(path):
-    """A path as text that can be written: Linux lets file names hold bytes that are no UTF-8."""
-    return str(path).encode(errors='surrogateescape').decode(errors='replace')
+def print_answer(path, top):
+    lines = [printable(path), *(f'  {p:7.2%}  {printable(name)}' for name, p in top)]
+    Meter.print('\n'.join(lines))
 
 
-def draw_sheet(path, rows, names):
-    """--plot: the first MOST_PLOTTED pictures with their classes."""
-    if len(rows) > MOST_PLOTTED:
-        print(f'{path} shows the first {MOST_PLOTTED} of {len(rows)} pictures')
-    report.draw_sheet(
-        [
-            (name, Path(name).name, [(names[c], p) for c, p in zip(classes, probabilities)])
-            for name, classes, probabilities in rows[:MOST_PLOTTED]
-        ],
-        path,
-    )
+def draw_sheet(path, found, job, maps=None):
+    """--plot: the first pictures with their classes; --cam: with where the network looked."""
+    if len(found.indices) > sheet.MOST_CELLS:
+        print(f'{printable(path)} shows the first {sheet.MOST_CELLS} of {len(found.indices)}')
+    cells = []
+    for index, classes, probabilities in islice(zip(*found[:3]), sheet.MOST_CELLS):
+        picture = job.pictures.path(index)
+        name = Path(picture).name
+        if maps:
+            picture = maps.overlay(maps.crop(picture), classes[0])
+        cells.append((picture, name, job.top(classes, probabilities)))
+    sheet.draw_sheet(cells, path)
+
+
+class Classifier:
+    """A model as a function of pictures.
+
+    >>> from infer import Classifier
+    >>> classify = Classifier('output/best')
+    >>> classify('photo.jpg')  # [('brick', 0.98), ('gravel', 0.01), ...], the likeliest first
+    >>> classify(['a.jpg', 'b.jpg'])  # a list of such lists
+
+    A picture is a path, the bytes of a file, an array (uint8 [h, w, 3] in BGR order, as OpenCV has
+    it) or a PIL picture. The five likeliest classes are given; where the model has a threshold and
+    is less sure, ('unknown', the probability of any other than the likeliest) comes first.
+    One Classifier serves any number of threads: they decode at the same time and compute in turns.
+    Raises UserError: PictureError for a picture that cannot be read, else for the model.
+    """
+
+    def __init__(self, model=None, device='auto', precision='float32'):
+        tensors, config = parameters.read_model(model or parameters.default_model())
+        self._evaluator = evaluation.Evaluator(
+            tensors, config, choose_device(device), precision=precision
+        )
+        self._threshold = threshold_of(config)
+        self.names = evaluation.class_names(config)
+        self._turn = threading.Lock()
+
+    def __call__(self, pictures):
+        if not isinstance(pictures, (list, tuple)):
+            return self([pictures])[0]
+        answers = []
+        for start in range(0, len(pictures), evaluation.BATCH):
+            crops = np.stack([self._crop(p) for p in pictures[start : start + evaluation.BATCH]])
+            with self._turn:
+                found = self._evaluator.score(np.arange(len(crops)), crops, None)
+            rows = zip(found.classes, found.probabilities)
+            answers += [answer(*row, self.names, self._threshold) for row in rows]
+        return answers
+
+    def _crop(self, picture):
+        preprocessing = self._evaluator.preprocessing
+        if isinstance(picture, (str, os.PathLike)):
+            return reader.preprocess(picture, preprocessing)
+        picture = reader.resize(decoding.as_picture(picture), preprocessing)
+        return reader.centre_crop(picture, preprocessing.crop)
 
 
 if __name__ == '__main__':

@@ -1,8 +1,10 @@
-"""What all the commands share: errors of one line, and progress."""
+"""What all the commands share: errors of one line, signals, and progress."""
 
 import functools
 import os
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -20,17 +22,53 @@ def one_line_errors(main):
 
     @functools.wraps(main)
     def wrapped(*args, **kwargs):
+        _answer_interrupts()
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, 'reconfigure'):  # a terminal may know ASCII alone
+                stream.reconfigure(errors='replace')
         try:
             return main(*args, **kwargs) or 0
         except KeyboardInterrupt:
-            return _complain('interrupted', status=130)
+            return complain('interrupted', status=130)
         except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 141
+        except MemoryError:
+            return complain(
+                'out of memory; fewer --num_workers need less, and so does a smaller --batch_size, '
+                'where the command has it'
+            )
         except (UserError, OSError) as error:
-            return _complain(explain(error))
+            return complain(explain(error))
 
     return wrapped
+
+
+def _answer_interrupts():
+    """Ctrl-C raises KeyboardInterrupt, once; a second one ends the program at once and silently."""
+
+    def interrupt(*_):
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    # paddle_setup leaves SIG_DFL for the time of the imports; `nohup`, say, SIG_IGN, which stays.
+    answered = signal.getsignal(signal.SIGINT) in (signal.default_int_handler, signal.SIG_DFL)
+    if answered and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, interrupt)
+
+
+def end_on_signals():
+    """SIGTERM and SIGHUP end the program silently, with the exit status 128 + n, as Ctrl-C does:
+    half-written files go, worker processes end. What ignores a signal (nohup) goes on to do so."""
+
+    def end(number, _):
+        signal.signal(number, signal.SIG_DFL)
+        raise SystemExit(128 + number)
+
+    for name in ('SIGTERM', 'SIGHUP'):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, end)
 
 
 def explain(error):
@@ -40,9 +78,11 @@ def explain(error):
     return str(error)
 
 
-def _complain(message, status=1):
+def complain(message, status=1):
+    """Tell what is wrong on a line of stderr; returns `status`."""
     command = Path(sys.argv[0]).name
-    print(f'{command}: {printable(message)}', file=sys.stderr, flush=True)
+    tqdm.write(f'{command}: {printable(message)}', file=sys.stderr)
+    sys.stderr.flush()
     return status
 
 
@@ -52,9 +92,19 @@ def notice(text):
 
 
 def printable(text):
-    """`text` on one line, of at most MOST_LETTERS, without what would steer a terminal."""
+    """`text` on one line, of at most MOST_LETTERS, without what would steer a terminal.
+
+    Whatever comes from a file (names of classes, paths) passes here before it is printed. Bytes of
+    a file name that are no UTF-8 become U+FFFD.
+    """
     line = ' '.join(str(text).split())[:MOST_LETTERS]
-    return ''.join(letter if letter.isprintable() else '?' for letter in line)
+    return ''.join(map(_shown, line))
+
+
+def _shown(letter):
+    if '\ud800' <= letter <= '\udfff':
+        return '\ufffd'
+    return letter if letter.isprintable() else '?'
 
 
 def progress(iterable=None, **options):
@@ -87,6 +137,12 @@ class Meter:
             self.bar.update(pictures)
             if self.lines and time.monotonic() - self.last > self.seconds:
                 self._line(shown)
+
+    @staticmethod
+    def print(text):
+        """A line for stdout, which leaves the bar below it."""
+        tqdm.write(text)
+        sys.stdout.flush()
 
     def _line(self, shown):
         self.last = time.monotonic()

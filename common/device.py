@@ -9,6 +9,8 @@ import paddle
 
 from common.console import UserError
 
+paddle.disable_signal_handler()  # it writes C++ traces where a signal ends the process
+
 
 class Device(NamedTuple):
     """`name` is Paddle's: 'cpu' or 'gpu'; `backend` connects several processes on it."""

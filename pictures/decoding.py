@@ -95,6 +95,24 @@ def decode_picture(data):
     return _decode_with_pillow(data) if picture is None else picture
 
 
+def as_picture(source):
+    """The picture in a file's bytes, a PIL picture, or an array, which must be a picture already.
+
+    Raises PictureError.
+    """
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return decode_picture(bytes(source))
+    if isinstance(source, np.ndarray):
+        shape = source.shape
+        if source.dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or not source.size:
+            kind = f'{source.dtype} {list(shape)}'
+            raise PictureError(f'an array of {kind}; it must be uint8 [height, width, 3], BGR')
+        return np.ascontiguousarray(source)
+    if hasattr(source, 'getexif'):
+        return _pillow_to_bgr(source.copy(), b'')  # the copy is of no format
+    raise PictureError(f'a picture cannot be made of {type(source).__name__}')
+
+
 # --------------------------------------------------------------------------------------------------
 # JPEG
 # --------------------------------------------------------------------------------------------------

@@ -5,12 +5,14 @@ works without a display and in threads; it is imported where needed, as it takes
 """
 
 import functools
-import unicodedata
 from pathlib import Path
+
+from wcwidth import wcwidth
 
 from common.console import UserError
 from common.files import atomic_write
 
+FORMATS = 'png', 'jpg', 'jpeg', 'pdf', 'svg'
 INK, MUTED, FAINT = '#222222', '#777777', '#e8e8e8'
 
 # Families with Chinese, Japanese or Korean signs, in the order of preference
@@ -21,10 +23,6 @@ CJK_FONTS = (
     *('Noto Sans CJK JP', 'Noto Sans CJK TC', 'Noto Sans CJK KR', 'Noto Sans TC', 'Noto Sans JP'),
     *('Noto Sans KR', 'Malgun Gothic', 'Apple SD Gothic Neo'),
 )
-
-
-class PictureFormatError(UserError):
-    """A picture is asked for in a format that cannot be written."""
 
 
 def new_figure(width, height, dpi=120, **options):
@@ -87,7 +85,7 @@ def shorten_to_columns(words, columns):
 
 def columns_of(words):
     """Columns of a terminal that the words take: Chinese signs, for example, take two."""
-    return sum(1 + (unicodedata.east_asian_width(sign) in 'WF') for sign in words)
+    return sum(max(0, wcwidth(sign)) for sign in words)
 
 
 def drawable(words):
@@ -125,14 +123,19 @@ def _has_glyph(sign):
     return any(get_font(file).get_char_index(ord(sign)) for file in files)
 
 
-def save_figure(figure, path, **options):
-    """Write the figure, complete or not at all, in the format that the file's suffix names."""
+def format_of(path):
+    """The format that a picture's suffix names. Raises UserError for one that is not written."""
     suffix = Path(path).suffix[1:].lower()
-    formats = figure.canvas.get_supported_filetypes()
-    if suffix not in formats:
-        raise PictureFormatError(
+    if suffix not in FORMATS:
+        raise UserError(
             f'{path}: the file name must end in .png, .jpg, .pdf or .svg, to say the format'
         )
+    return suffix
+
+
+def save_figure(figure, path, **options):
+    """Write the figure, complete or not at all, in the format that the file's suffix names."""
+    suffix = format_of(path)
     if suffix in ('jpg', 'jpeg'):
         options['pil_kwargs'] = {'quality': 90}
     with atomic_write(path) as file:

@@ -1,11 +1,11 @@
-"""Evaluate a network on a list of pictures: classes, probabilities, top-1, top-5 and loss.
+"""Evaluate a network on pictures: classes, probabilities, and with labels top-1, top-5 and loss.
 
 On a CPU every worker process reads its pictures and runs the network on them too, so that nothing
 but a few numbers travels between processes. On a GPU the workers read and this process computes.
 """
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 import paddle
@@ -15,22 +15,27 @@ from common.files import DATA
 from models import parameters
 from models.inference import BATCH, Predictor, build_program
 from network.preprocessing import preprocessing_of
-from pictures import lists
-from results import report
+from pictures import lists, workers
+from pictures.decoding import PictureError
+from results import confusion, sheet, tables
+from results.answers import temperature_of
+from results.calibration import log_softmax
+from results.precision import check_precision
 
 TOP = 5
 GPU_BATCH = 64  # pictures
 
 
 class Evaluation(NamedTuple):
-    """Per picture: its index in the list and its label, int64 [n]; classes int64 [n, k] and
-    probabilities float64 [n, k] of the k = min(5, class_num) likeliest; loss float64 [n]."""
+    """Per picture: its index in the list, int64 [n]; classes int64 [n, k] and probabilities
+    float64 [n, k] of the k = min(5, class_num) likeliest; and of a list that has them its label,
+    int64 [n], and its loss, float64 [n]."""
 
     indices: np.ndarray
-    labels: np.ndarray
     classes: np.ndarray
     probabilities: np.ndarray
-    losses: np.ndarray
+    labels: Optional[np.ndarray] = None
+    losses: Optional[np.ndarray] = None
 
     def sums(self):
         """[pictures, right at the first guess, right within five, sum of losses], float64."""
@@ -38,102 +43,226 @@ class Evaluation(NamedTuple):
         return np.array([len(hits), hits[:, :1].sum(), hits.sum(), self.losses.sum()])
 
 
-def score(logits, labels):
-    """(classes, probabilities, losses) of logits [N, C] and labels [N]; see Evaluation."""
-    logits = logits.astype(np.float64)
-    logits -= logits.max(axis=1, keepdims=True)
-    log_probabilities = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    classes = np.argsort(-logits, axis=1, kind='stable')[:, :TOP]
-    probabilities = np.exp(np.take_along_axis(log_probabilities, classes, axis=1))
-    return classes, probabilities, -log_probabilities[np.arange(len(labels)), labels]
+def score(indices, logits, labels=None, temperature=1.0):
+    """The Evaluation of logits [n, C] and, if given, labels [n]."""
+    logs = log_softmax(logits, temperature)
+    classes = np.argsort(-logs, axis=1, kind='stable')[:, :TOP]
+    probabilities = np.exp(np.take_along_axis(logs, classes, axis=1))
+    losses = None if labels is None else -logs[np.arange(len(labels)), labels]
+    return Evaluation(indices, classes, probabilities, labels, losses)
+
+
+def join(parts):
+    """One Evaluation of several, in their order; there must be one."""
+    return Evaluation(
+        *(None if column[0] is None else np.concatenate(column) for column in zip(*parts))
+    )
+
+
+class PicturePaths:
+    """Pictures without labels, by their paths, as Evaluator takes them beside a PictureList."""
+
+    labels = None
+
+    def __init__(self, paths):
+        self.paths = list(map(str, paths))
+
+    def __len__(self):
+        return len(self.paths)
+
+    def path(self, i):
+        return self.paths[i]
+
+    entry = path  # as the user has it
+
+    def where(self, i):
+        return None  # a line of a list
 
 
 class Evaluator:
-    """Runs the network with `tensors` and `config` over lists of pictures, on `device`.
+    """Runs the network with `tensors` and `config` over pictures, on `device`.
 
     On a CPU each of `num_workers` processes reads and computes (0: this one); on a GPU they read.
+    `precision` is 'float32' or 'bfloat16'. Raises UserError where the device has not that.
     """
 
-    def __init__(self, tensors, config, device, num_workers=0):
+    def __init__(self, tensors, config, device, num_workers=0, precision='float32'):
+        check_precision(precision, device)
         self.preprocessing = preprocessing_of(config)
         self.num_workers = num_workers
-        kind = _OnGPU if device.is_gpu else _OnCPU
-        self.compute = kind(tensors, config)
+        self.temperature = temperature_of(config)
+        self.on_gpu = device.is_gpu
+        network = _OnGPU if self.on_gpu else _OnCPU
+        self.logits = network(tensors, config, precision)
 
-    def batches(self, pictures, indices):
-        """Yields an Evaluation of each batch of the pictures at `indices`, in order.
+    def batches(self, pictures, indices=None, refused=None):
+        """Yields the Evaluation of each batch of the pictures (or those at `indices`), in order.
 
-        Raises PictureError, which names the list line, for a picture that cannot be read.
+        `pictures` is a PictureList or PicturePaths. Of one that cannot be read, which is not in the
+        result, `refused` is told why; without it PictureError is raised. Both name the list's line.
         """
-        size = self.compute.batch_size
-        work = None if self.compute.in_main_process else self.compute
-        made = reader.eval_loader(
-            pictures, self.preprocessing, size, indices, self.num_workers, work
-        )
-        for batch in made:
-            yield Evaluation(*(batch if work else self.compute(*batch)))
+        indices = np.arange(len(pictures)) if indices is None else indices
+        size = GPU_BATCH if self.on_gpu else BATCH
+        work = None if self.on_gpu else self.score
+        read = _Batches(pictures, indices, size, self.preprocessing, work)
+        for batch, complaints in workers.compute(read, self.num_workers):
+            for complaint in complaints:
+                if refused is None:
+                    raise PictureError(complaint)
+                refused(complaint)
+            if batch is not None:
+                yield self.score(*batch) if self.on_gpu else batch
+
+    def score(self, indices, crops, labels):
+        """The Evaluation of crops, uint8 [n, crop, crop, 3] BGR."""
+        return score(indices, self.logits(crops), labels, self.temperature)
 
     def evaluate(self, pictures, rank=0, world=1, meter=None):
-        """The Evaluation of every `world`-th of `pictures` from `rank` on.
+        """The Evaluation of every `world`-th of `pictures` from `rank` on, which have labels.
 
         `meter.count(n)` is told of progress.
         """
-        nothing = score(np.zeros((0, TOP)), np.zeros(0, np.int64))  # of a rank without pictures
-        rows = [Evaluation(np.zeros(0, np.int64), np.zeros(0, np.int64), *nothing)]
-        for row in self.batches(pictures, np.arange(rank, len(pictures), world)):
-            rows.append(row)
+        nothing = np.zeros(0, np.int64)
+        parts = [score(nothing, np.zeros((0, TOP)), nothing)]  # of a rank without pictures
+        for part in self.batches(pictures, np.arange(rank, len(pictures), world)):
+            parts.append(part)
             if meter is not None:
-                meter.count(len(row.indices))
-        return Evaluation(*(np.concatenate(column) for column in zip(*(rows[1:] or rows))))
+                meter.count(len(part.indices))
+        return join(parts[1:] or parts)
+
+
+class _Batches:
+    """What the workers compute: item i is what `work` makes of batch i, and a complaint of each
+    picture that cannot be read. A batch is (indices, crops, labels or None), or None if empty."""
+
+    def __init__(self, pictures, indices, size, preprocessing, work=None):
+        self.pictures, self.indices, self.size = pictures, indices, size
+        self.preprocessing, self.work = preprocessing, work
+
+    def __len__(self):
+        return -(-len(self.indices) // self.size)
+
+    def __getitem__(self, i):
+        read, crops, complaints = [], [], []
+        for index in self.indices[i * self.size : (i + 1) * self.size]:
+            try:
+                crops.append(reader.preprocess(self.pictures.path(index), self.preprocessing))
+                read.append(index)
+            except PictureError as error:
+                where = self.pictures.where(index)
+                complaints.append(f'{where}: {error}' if where else str(error))
+        if not crops:
+            return None, complaints
+        labels = self.pictures.labels
+        labels = None if labels is None else labels[read].astype(np.int64)
+        batch = np.array(read, np.int64), np.stack(crops), labels
+        return (self.work(*batch) if self.work else batch), complaints
 
 
 class _OnCPU:
-    batch_size, in_main_process = BATCH, False
+    """uint8 crops [n, crop, crop, 3] -> float32 logits [n, class_num], by Paddle Inference."""
 
-    def __init__(self, tensors, config):
+    def __init__(self, tensors, config, precision):
         self.preprocessing = preprocessing_of(config)
-        self.predictor = Predictor(build_program(tensors, config))
+        self.predictor = Predictor(build_program(tensors, config), precision=precision)
 
-    def __call__(self, indices, crops, labels):
-        images = reader.network_input(crops, self.preprocessing)
-        return indices, labels, *score(self.predictor(images), labels)
+    def __call__(self, crops):
+        return self.predictor(reader.network_input(crops, self.preprocessing))
 
 
 class _OnGPU:
-    batch_size, in_main_process = GPU_BATCH, True
+    """The same, by the network itself."""
 
-    def __init__(self, tensors, config):
-        self.preprocessing = preprocessing_of(config)
+    def __init__(self, tensors, config, precision):
+        self.preprocessing, self.precision = preprocessing_of(config), precision
         self.network = parameters.build_network(tensors, config)
         self.network.eval()
 
     @paddle.no_grad()
-    def __call__(self, indices, crops, labels):
+    def __call__(self, crops):
         images = paddle.to_tensor(reader.network_input(crops, self.preprocessing))
-        return indices, labels, *score(self.network(images).numpy(), labels)
+        with paddle.amp.auto_cast(self.precision != 'float32', dtype='bfloat16'):
+            try:
+                return self.network(images).astype('float32').numpy()
+            except MemoryError:
+                if len(crops) == 1:
+                    raise
+        half = len(crops) // 2  # a batch that fits
+        return np.concatenate([self(crops[:half]), self(crops[half:])])
 
 
-def per_class(evaluation, config):
-    """The rows of report.per_class: how well each class is told from the others."""
-    return report.per_class(evaluation.labels, evaluation.classes[:, 0], class_names(config))
+# --------------------------------------------------------------------------------------------------
+# Names
+# --------------------------------------------------------------------------------------------------
 
 
-def class_names(config):
-    """The model's own, ImageNet's for 1000 classes, or numbers."""
+def known_names(config):
+    """The model's own class names, ImageNet's for 1000 classes, or None."""
     if config.get('class_names'):
         return config['class_names']
     if config['class_num'] == 1000:
         return lists.read_class_names(DATA / 'synset_words.txt')
-    return [str(number) for number in range(config['class_num'])]
+    return None
+
+
+def class_names(config):
+    """`known_names`, or numbers."""
+    return known_names(config) or [str(number) for number in range(config['class_num'])]
+
+
+def read_labelled(path, data_dir, config, say):
+    """The PictureList of `path` with the labels that the model of `config` has for its classes.
+
+    The names in classes.txt beside the list decide, where both sides have names; what is assumed
+    otherwise, and a mapping, `say` is told in a line. Raises UserError where they do not fit.
+    """
+    names, known = lists.class_names_beside(path), known_names(config)
+    if names is None or known is None:
+        pictures = lists.read_list(path, data_dir, config['class_num'])
+        if known is not None:
+            say(f"{path}: no classes.txt lies beside; its labels are taken as the model's")
+        elif names is not None:
+            _check_count(path, names, config['class_num'])
+            say(f"the model has no class names; the labels of {path} are taken as the model's")
+        return pictures
+    mapping = lists.map_labels(names, known)
+    pictures = lists.read_list(path, data_dir, len(names))
+    if mapping is not None:
+        say(f"the classes of {path} are found by their names; the model's order is another")
+        pictures.labels = mapping[pictures.labels].astype(pictures.labels.dtype)
+        pictures.class_num = int(pictures.labels.max()) + 1
+    return pictures
+
+
+def _check_count(path, names, class_num):
+    if len(names) > class_num:
+        raise lists.ListError(
+            f'{Path(path).parent / "classes.txt"}: has {len(names)} names; the model has '
+            f'{class_num} classes'
+        )
+
+
+# --------------------------------------------------------------------------------------------------
+# report/
+# --------------------------------------------------------------------------------------------------
+
+
+def per_class(evaluation, config):
+    """The rows of tables.per_class: how well each class is told from the others."""
+    return tables.per_class(evaluation.labels, evaluation.classes[:, 0], class_names(config))
 
 
 def write_report(evaluation, pictures, config, folder):
-    """Write per_class.csv, confusion.png and, if there are any, mistakes.png into `folder`."""
+    """Write per_class.csv, confusion.png and, if there are any, mistakes.png into `folder`.
+
+    A mistakes.png of an earlier report goes.
+    """
     folder, names = Path(folder), class_names(config)
     labels, predicted = evaluation.labels, evaluation.classes[:, 0]
-    report.write_per_class(per_class(evaluation, config), folder / 'per_class.csv')
-    matrix = report.confusion_matrix(labels, predicted, config['class_num'])
-    report.draw_confusion(matrix, names, folder / 'confusion.png')
+    tables.write_per_class(per_class(evaluation, config), folder / 'per_class.csv')
+    matrix = tables.confusion_matrix(labels, predicted, config['class_num'])
+    confusion.draw_confusion(matrix, names, folder / 'confusion.png')
     paths = [pictures.path(index) for index in evaluation.indices]
-    certainty = evaluation.probabilities[:, 0]
-    report.draw_mistakes(paths, labels, predicted, certainty, names, folder / 'mistakes.png')
+    certainty, mistakes = evaluation.probabilities[:, 0], folder / 'mistakes.png'
+    if not sheet.draw_mistakes(paths, labels, predicted, certainty, names, mistakes):
+        mistakes.unlink(missing_ok=True)
