@@ -42,6 +42,12 @@ class Evaluation(NamedTuple):
         hits = self.classes == self.labels[:, None]
         return np.array([len(hits), hits[:, :1].sum(), hits.sum(), self.losses.sum()])
 
+    def class_sums(self, class_num):
+        """float64 [2, class_num]: pictures of each class, and how many of them are recognised."""
+        right = self.labels[self.classes[:, 0] == self.labels]
+        counts = [np.bincount(labels, minlength=class_num) for labels in (self.labels, right)]
+        return np.array(counts, np.float64)
+
 
 def score(indices, logits, labels=None, temperature=1.0):
     """The Evaluation of logits [n, C] and, if given, labels [n]."""

@@ -82,11 +82,7 @@ def format_per_class(rows, most=20):
         rows = sorted(rows, key=lambda row: row['recall'])[:most]
     lines = [('class', 'pictures', 'recall', 'precision', 'f1', 'most often taken for')]
     for row in rows:
-        other = (
-            f'{_short(row["most_confused_with"])} ({row["count"]})'
-            if row['count']
-            else ''
-        )
+        other = f'{_short(row["most_confused_with"])} ({row["count"]})' if row['count'] else ''
         shares = (_percent(row[key]) for key in ('recall', 'precision', 'f1'))
         lines.append((_short(row['name']), str(row['pictures']), *shares, other))
     width = max(columns_of(line[0]) for line in lines)

@@ -15,7 +15,9 @@ from models.inference import BATCH
 from network.preprocessing import preprocessing_of
 from pictures import lists
 from pictures.augmentation import Augmentation
-from results import calibration, page, report
+from pictures.decoding import cv2
+from results import calibration, page, sheet
+from results.activation_map import ActivationMaps
 from results.evaluation import Evaluator, class_names, per_class, write_report
 
 SHOWN = 24  # pictures of --show_batch
@@ -65,7 +67,7 @@ def report_best(run):
     told = describe(run, config, val, test)
     with atomic_write(run.output / 'run.json', 'w') as file:
         json.dump(told, file, indent=1, ensure_ascii=False)
-    write_page(run, config, val, told)
+    write_page(run, (tensors, config), val, told)
     print(closing_words(run, told))
 
 
@@ -158,9 +160,9 @@ def versions():
     return found
 
 
-def write_page(run, config, val, told):
+def write_page(run, model, val, told):
     """report/index.html: figures, curves, classes, confusion, mistakes; see results/page.py."""
-    results = told['results']
+    (tensors, config), results = model, told['results']
     figures = {'val top-1': f'{results["val"]["top1"]:.1%}'}
     if len(run.val_list.class_counts()) > 1:
         figures['val balanced accuracy'] = f'{results["val"]["balanced"]:.1%}'
@@ -173,11 +175,35 @@ def write_page(run, config, val, told):
         'Learning': page.picture((run.output / 'curves.png').read_bytes(), 'learning curves'),
         'Classes': page.class_table(per_class(val, config)),
         'Confusion': page.picture((folder / 'confusion.png').read_bytes(), 'confusion matrix'),
-        'Worst mistakes': page.mistake_cards(report.worst_mistakes(val, run.val_list, config)),
+        'Worst mistakes': page.mistake_cards(worst_mistakes(val, run.val_list, tensors, config)),
         'The run': page.details(told),
     }
     write = page.write_page
     write(folder / 'index.html', f'What {run.output.name}/best has learned', figures, sections)
+
+
+def worst_mistakes(evaluation, pictures, tensors, config):
+    """The wrong pictures of which the network was surest, as page.mistake_cards takes them."""
+    labels, predicted = evaluation.labels, evaluation.classes[:, 0]
+    wrong = np.flatnonzero(labels != predicted)
+    if not len(wrong):
+        return []
+    surest = wrong[np.argsort(-evaluation.probabilities[wrong, 0], kind='stable')][:SHOWN]
+    maps, names, found = ActivationMaps(tensors, config), class_names(config), []
+    for i in surest:
+        path = pictures.path(evaluation.indices[i])
+        crop = maps.crop(path)
+        lines = (
+            f'is {names[labels[i]]}',
+            f'taken for {names[predicted[i]]} ({evaluation.probabilities[i, 0]:.0%})',
+            Path(path).name,
+        )
+        found.append((_jpeg(crop), _jpeg(maps.overlay(crop, predicted[i])), lines))
+    return found
+
+
+def _jpeg(picture):
+    return cv2.imencode('.jpg', picture, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
 
 
 def closing_words(run, told):
@@ -207,10 +233,10 @@ def show_batch(options):
     sampling = reader.Sampling(
         min(SHOWN, len(pictures)), options.seed, options.crop, options.mirror, augmentation
     )
-    names = lists.class_names_beside(options.train_list) or class_names(config)
+    names = lists.class_names_beside(options.train_list)
+    names = names or [str(label) for label in range(pictures.class_num)]
     crops, labels = next(reader.train_loader(pictures, preprocessing_of(config), sampling, 0))
-    cells = [(crop, names[label] if label < len(names) else str(label), [])
-             for crop, label in zip(crops, labels)]  # fmt: skip
-    report.draw_sheet(cells, options.show_batch)
+    cells = [(crop, names[label], []) for crop, label in zip(crops, labels)]
+    sheet.draw_sheet(cells, options.show_batch)
     print(f'written: {Path(options.show_batch)}, what training sees of {len(crops)} pictures')
     return 0

@@ -48,6 +48,7 @@ def folder(tmp_path_factory):
 
 def command(folder, output, *arguments):
     flags = '--data_dir', DATA, '--batch_size', 6, '--epochs', 2, '--save_every', 2, '--mirror'
+    flags = '--recipe', 'caffe', *flags
     model = (
         ('--model', DATA / 'squeezenet_v1.1.caffemodel')
         if '--from_scratch' not in arguments
@@ -107,6 +108,12 @@ def test_fine_tuning_learns_and_writes_everything_it_promises(whole):
         assert config['class_num'] == 3 and tensors['conv10.weight'].shape == (3, 512, 1, 1)
     assert (whole / 'report' / 'per_class.csv').exists()
     assert (whole / 'report' / 'confusion.png').exists()
+    told = json.loads((whole / 'run.json').read_text())
+    assert told['results']['val']['top1'] == max(float(row['val_top1']) for row in rows)
+    assert told['options']['lr'] == 0.001 and told['pictures'] == {'train': 18, 'val': 7}
+    page = (whole / 'report' / 'index.html').read_text()
+    assert 'Worst mistakes' in page or told['results']['val']['top1'] == 1
+    assert 'data:image/png;base64,' in page and 'src="http' not in page
 
 
 @pytest.mark.parametrize('trainer', [1, 2])
