@@ -17,7 +17,7 @@ import numpy as np
 import paddle
 
 import reader
-from common.console import Meter, UserError, one_line_errors
+from common.console import Meter, UserError, end_on_signals, one_line_errors
 from common.cores import default_workers
 from common.device import choose_device
 from models import parameters
@@ -44,7 +44,7 @@ from training.step import (
 
 @one_line_errors
 def main(argv=None):
-    paddle.disable_signal_handler()  # it writes C++ traces where a signal ends the process
+    end_on_signals()  # until StopRequest answers them by saving first
     options = parse_options(argv)
     if options.resume and processes.first():
         options = parse_options(argv, start.stored_options(options))

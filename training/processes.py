@@ -21,7 +21,7 @@ import numpy as np
 import paddle
 import paddle.distributed as dist
 
-from common.console import UserError, explain
+from common.console import UserError, explain, printable
 from common.cores import usable_cores
 from common.device import count_gpus
 
@@ -180,24 +180,24 @@ def run_trainers(function, arguments, count, backend):
     Ctrl-C and SIGTERM are passed on once. When a process fails, the others are ended within
     GRACE_SECONDS and UserError says why.
     """
-    messages = multiprocessing.get_context('spawn').SimpleQueue()
+    messages, sender = multiprocessing.Pipe(duplex=False)  # nothing named that a kill would leave
     with warnings.catch_warnings():  # that gloo means CPU is what was asked for
         warnings.simplefilter('ignore')
         logging.disable(logging.INFO)
         context = dist.spawn(
-            _trainer, (function, arguments, messages), nprocs=count, join=False, backend=backend
+            _trainer, (function, arguments, sender), nprocs=count, join=False, backend=backend
         )
         logging.disable(logging.NOTSET)
     return _watch(context.processes, messages)
 
 
-def _trainer(function, arguments, messages):
+def _trainer(function, arguments, sender):
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C comes through the parent
     paddle.disable_signal_handler()  # it would write C++ traces where SIGTERM ends a process
     try:
         status = function(arguments)
     except (UserError, OSError, MemoryError) as error:
-        messages.put(explain(error))
+        sender.send(printable(explain(error)))  # short enough to be one write
         status = 1
     except Exception:
         traceback.print_exc()  # Paddle's spawn would swallow it
@@ -237,8 +237,8 @@ def _reason(processes, failed, messages):
         if code < 0:  # the others then complain of a lost connection, which is no news
             name = signal.Signals(-code).name
             return f'training process {rank} was killed ({name}); --resume continues the run'
-    if not messages.empty():
-        return messages.get()
+    if messages.poll():
+        return messages.recv()
     return f'training process {failed[0]} failed with exit status {codes[failed[0]]}'
 
 
