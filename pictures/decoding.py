@@ -215,20 +215,23 @@ def _check_limits(image, data):
         headers.check_jpeg2000_blocks(data)
 
 
+def _check_rows(png, data):
+    """What a PNG lacks stays zero, without a word (of Adam7, whose rows come in turns, any)."""
+    last_row = np.asarray(png.crop((0, png.height - 1, *png.size)))
+    if (png.info.get('interlace') or not last_row.any()) and headers.png_is_short(data):
+        raise PictureError('cannot decode: a damaged PNG file, rows are missing')
+
+
 def _pillow_to_bgr(image, data):
     from PIL import Image, ImageOps
 
     if image.format == 'PNG':
-        last_row = image.crop((0, image.height - 1, *image.size))
-        # What a PNG lacks stays zero, without a word (of Adam7, whose rows come in turns, any).
-        if (image.info.get('interlace') or not np.asarray(last_row).any()) and headers.png_is_short(
-            data
-        ):
-            raise PictureError('cannot decode: a damaged PNG file, rows are missing')
+        _check_rows(image, data)
     if image.mode == 'F' or (image.mode == 'I' and image.format != 'PNG'):
         raise PictureError('cannot decode: 32-bit pixels, whose range is not known')
-    with suppress(Exception):  # damaged EXIF data are none
-        image = ImageOps.exif_transpose(image)
+    if image.format != 'TIFF':  # which Pillow turns itself
+        with suppress(Exception):  # damaged EXIF data are none
+            image = ImageOps.exif_transpose(image)
     if image.mode.startswith('I'):  # 16 bits; convert() would clip, not scale
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if 'transparency' in image.info or image.mode in ('RGBA', 'LA', 'PA', 'RGBa', 'La'):
@@ -242,9 +245,9 @@ def _unknown_kind(data):
         return 'a TIFF file of pixels that are not read here, such as floats'
     brand = data[8:12] if data[4:8] == b'ftyp' else b''
     if brand in (b'avif', b'avis'):
-        from PIL import features
+        from PIL import Image
 
-        if features.check('avif'):
+        if 'AVIF' in Image.SAVE:
             return 'a damaged AVIF file'
         return 'this Pillow reads no AVIF; Pillow 11.3 does'
     if brand in (b'heic', b'heix', b'hevc', b'heim', b'heis', b'mif1', b'msf1'):
