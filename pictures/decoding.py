@@ -122,6 +122,8 @@ def _decode_jpeg(data):
     width, height, components = headers.jpeg_frame(data)
     check_size(width, height)
     headers.check_jpeg_scans(data, width, height)
+    if headers.jpeg_has_zeros(data):
+        raise PictureError('cannot decode: a damaged JPEG file (a hole of zeros in its data)')
     try:
         picture = _decode_strictly(data, 'CMYK' if components == 4 else 'BGR')
     except _UnusualSampling:

@@ -36,7 +36,7 @@ def check_size(width, height, most=MAX_PIXELS):
 # --------------------------------------------------------------------------------------------------
 
 _JPEG_MARKER = re.compile(rb'\xff([^\x00\xff\xd0-\xd7])')  # neither stuffing, filling nor restart
-_SOS, _APP1 = 0xDA, 0xE1
+_SOS, _APP1, _DHT = 0xDA, 0xE1, 0xC4
 _SOFS = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # which are tables and such
 
 
@@ -69,6 +69,33 @@ def check_jpeg_scans(data, width, height):
     if scans * width * height > MAX_SCAN_PIXELS:
         size = f'{width}x{height} pixels'
         raise PictureError(f'cannot decode: a JPEG file of {scans} scans over {size}')
+
+
+def jpeg_has_zeros(data):
+    """Whether there are zeros in the midst of a JPEG's pixels that no encoder would write.
+
+    libjpeg may read them without a complaint: where the bits that they stand for happen to end with
+    the picture. Zeros are the first code of each Huffman table, and make sense in flat pictures,
+    where that is the end of a block for the AC coefficients; else all of a block's are the same.
+    """
+    zeros, first_symbols = bytes(64), {}
+    if zeros not in data:
+        return False
+    for marker, start, end in jpeg_segments(data):
+        if marker in _SOFS - {0xC0, 0xC1}:  # of progressive ones, say, they may be other things
+            return False
+        if marker == _DHT:
+            while start + 17 < end:
+                first_symbols[data[start]] = data[start + 17]
+                start += 17 + sum(data[start + 1 : start + 17])
+        if marker == _SOS:
+            tables = {0x10 | data[start + 2 + 2 * i] & 0xF for i in range(data[start])}
+            flat = all(first_symbols.get(table, 0) == 0 for table in tables)
+            following = _JPEG_MARKER.search(data, end)
+            pixels = data[end : following.start() if following else None]
+            if not flat and zeros in pixels.rstrip(b'\0'):
+                return True
+    return False
 
 
 def jpeg_exif(data):

@@ -202,10 +202,18 @@ HALF = (START + len(PHOTO)) // 2
         PHOTO[:HALF] + b'\xff\xd9',
         PHOTO[:START] + b'\xff\xd9',
         PHOTO[: HALF - 3000] + bytes(6000) + PHOTO[HALF + 3000 :],
+        PHOTO[:HALF] + bytes(70) + PHOTO[HALF + 70 :],
         PHOTO[: START + 99] + bytes(len(PHOTO) - START - 101) + b'\xff\xd9',
         PHOTO[:HALF] + PHOTO[HALF + 2000 :],
     ],
-    ids=['cut and closed', 'header alone', 'zeros inside', 'zeros alone', 'bytes lost'],
+    ids=[
+        'cut and closed',
+        'header alone',
+        'zeros inside',
+        'few zeros',
+        'zeros alone',
+        'bytes lost',
+    ],
 )
 def test_a_jpeg_with_a_hole_is_an_error(save, capfd, data):
     """OpenCV and Pillow fill it with grey, or go on with the wrong colours."""
@@ -229,6 +237,15 @@ def test_a_filling_before_a_jpegs_end_marker_is_harmless(save):
     for filling in (bytes(500), b'\xff' * 500):
         picture = reader.load_picture(save(PHOTO[:-2] + filling + b'\xff\xd9'))
         np.testing.assert_array_equal(picture, whole)
+
+
+@pytest.mark.parametrize('options', [{}, {'optimize': True}, {'progressive': True}])
+def test_zeros_that_an_encoder_wrote_are_no_hole(save, options):
+    image = Image.new('RGB', (2000, 1000), 'white')  # optimised, its code is of zeros alone
+    image.paste(RGB_IMAGE, (50, 900))
+    data = encoded(image, 'JPEG', **options)
+    assert bytes(64) in data or 'optimize' not in options
+    assert (reader.load_picture(save(data))[:800] == 255).all()
 
 
 def test_a_jpeg_of_unusual_sampling_is_read(save):
