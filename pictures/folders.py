@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.console import UserError, printable, progress
-from common.files import atomic_write
+from common.files import atomic_write, check_folder_writable
 from pictures.dividing import SIDES, Picture, divide, fit_names, remark_shared
 from pictures.lists import ListError, imagenet_names
 
@@ -218,10 +218,8 @@ def _shares_to_divide(places, val, test):
 
 
 def _check_output(output, sides, remarks):
-    """Raises ListError where no list could be written, before hours of reading."""
-    above = next(path for path in (output, *output.absolute().parents) if path.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise ListError(f'{output}: cannot write here; choose another folder with --output')
+    """Raises OSError where no list could be written, before hours of reading."""
+    check_folder_writable(output)
     for side in sorted(set(SIDES) - sides):
         if (output / f'{side}.txt').exists():
             remarks.append(
