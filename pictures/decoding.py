@@ -13,7 +13,7 @@ import re
 import warnings
 from contextlib import contextmanager, suppress
 
-import common.opencv_setup  # noqa: F401 - before OpenCV
+from common.opencv_setup import MAX_PIXELS  # before OpenCV
 
 import cv2
 import numpy as np
@@ -28,13 +28,14 @@ from pictures.headers import JPEG_END, JPEG_START, PNG_SIGNATURE, PictureError, 
 cv2.setNumThreads(1)
 
 MAX_FILE_BYTES = 1 << 28
-# Kinds for Pillow, with the most pixels and bytes that are read: what it needs 1 GB or 8 s for. EPS
-# is not among them, since Pillow would run another program for it.
+# Kinds for Pillow, with the most pixels and bytes that are read: what takes it 1.6 GB, or 6 s of a
+# processor. EPS is not among them, since Pillow would run another program for it.
 PILLOW_LIMITS = dict.fromkeys(
-    ('JPEG', 'PNG', 'GIF', 'BMP', 'TIFF', 'TGA', 'ICO', 'PCX'), (90_000_000, 0)
+    ('JPEG', 'PNG', 'GIF', 'BMP', 'TIFF', 'TGA', 'ICO', 'PCX', 'WEBP'),
+    (headers.MOST_IN_FOUR, MAX_FILE_BYTES),
 )
-PILLOW_LIMITS.update(WEBP=(90_000_000, 0), AVIF=(60_000_000, 1 << 24))
-PILLOW_LIMITS.update(JPEG2000=(36_000_000, 1 << 24), QOI=(2_500_000, 0))
+PILLOW_LIMITS.update(AVIF=(60_000_000, 1 << 24), JPEG2000=(36_000_000, 1 << 24))
+PILLOW_LIMITS.update(QOI=(2_500_000, MAX_FILE_BYTES))
 
 # What libjpeg warns of though all pixels are there: it knows the words from cameras and editors.
 HARMLESS = re.compile('Invalid SOS parameters|Unknown Adobe color|unknown JFIF|Inconsistent progr')
@@ -120,7 +121,7 @@ def as_picture(source):
 
 def _decode_jpeg(data):
     width, height, components = headers.jpeg_frame(data)
-    check_size(width, height)
+    check_size(width, height, headers.MOST_IN_FOUR if components == 4 else MAX_PIXELS)
     headers.check_jpeg_scans(data, width, height)
     if headers.jpeg_has_zeros(data):
         raise PictureError('cannot decode: a damaged JPEG file (a hole of zeros in its data)')
@@ -211,7 +212,7 @@ def _known_formats(Image):
 def _check_limits(image, data):
     most_pixels, most_bytes = PILLOW_LIMITS[image.format]
     check_size(*image.size, most_pixels)
-    if most_bytes and len(data) > most_bytes:
+    if len(data) > most_bytes:
         raise PictureError(f'{len(data)} bytes; of {image.format} at most {most_bytes} are read')
     if image.format == 'JPEG2000':
         headers.check_jpeg2000_blocks(data)
