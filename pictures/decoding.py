@@ -9,9 +9,11 @@ data says, and what is transparent is shown on white.
 import hashlib
 import io
 import logging
+import os
 import re
+import threading
 import warnings
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 
 from common.opencv_setup import MAX_PIXELS  # before OpenCV
 
@@ -28,6 +30,7 @@ from pictures.headers import JPEG_END, JPEG_START, PNG_SIGNATURE, PictureError, 
 cv2.setNumThreads(1)
 
 MAX_FILE_BYTES = 1 << 28
+_ONE_AT_A_TIME = threading.Lock()  # for what changes the process
 # Kinds for Pillow, with the most pixels and bytes that are read: what takes it 1.6 GB, or 6 s of a
 # processor. EPS is not among them, since Pillow would run another program for it.
 PILLOW_LIMITS = dict.fromkeys(
@@ -194,7 +197,8 @@ def _decode_with_pillow(data):
     try:
         with Image.open(io.BytesIO(data), formats=formats) as image:
             _check_limits(image, data)
-            image.load()
+            with _silence() if image.format == 'TIFF' else nullcontext():
+                image.load()
             return _pillow_to_bgr(image, data)
     except PictureError:
         raise
@@ -216,6 +220,22 @@ def _check_limits(image, data):
         raise PictureError(f'{len(data)} bytes; of {image.format} at most {most_bytes} are read')
     if image.format == 'JPEG2000':
         headers.check_jpeg2000_blocks(data)
+
+
+@contextmanager
+def _silence():
+    """Pillow's libtiff prints what it thinks of a damaged file, and cannot be told not to.
+
+    (OpenCV's does not, but takes such files for whole.)
+    """
+    with _ONE_AT_A_TIME, open(os.devnull, 'wb') as nowhere:
+        kept = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _check_rows(png, data):

@@ -98,6 +98,14 @@ def test_missing_files_are_counted_and_the_first_is_named(tmp_path):
         check_files_exist(pictures)
 
 
+def test_a_fifo_or_a_device_for_a_list_or_its_names_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / 'list.txt')
+    (tmp_path / 'classes.txt').symlink_to('/dev/zero')
+    for read in (read_list, class_names_beside):
+        with pytest.raises(OSError, match='is not a regular file'):
+            read(tmp_path / 'list.txt')
+
+
 def test_two_labels_on_a_line_are_told(tmp_path):
     picture(tmp_path / 'a.png', 0)
     pictures = read_list(write(tmp_path / 'l.txt', 'a.png 0\na.png 0 1\n'))
