@@ -14,7 +14,8 @@ import re
 import numpy as np
 
 from common.console import UserError
-from models.tensors import recognise
+from models.configuration import make_config
+from models.tensors import check_tensors, recognise
 from network import architecture
 from network.preprocessing import Preprocessing
 
@@ -78,7 +79,8 @@ def _from_vision(tensors, where):
         number, part, kind = VISION.fullmatch(name).groups()
         layer = 'conv1' if not number else 'conv10' if number == '9' else f'fire{int(number) + 1}'
         named[f'{layer}{VISION_PARTS.get(part, "")}.{kind}'] = value
-    version, _, _ = recognise(named, where)
+    recognised = version, _, _ = recognise(named, where)
+    check_tensors(named, make_config(*recognised), where)
     if version == '1.1':
         raise UserError(
             f'{where}: is the v1.1 of paddle.vision or PaddleClas, another network than the '

@@ -32,6 +32,7 @@ NAME = re.compile(
 DEFAULT_NAME = re.compile(r'_*conv_(\d{1,9})__\.(?:(w0)|wbias)')
 MOST_BYTES = 256 << 20  # of a parameter, and of an unpacked tar
 MOST_MEMBERS = 10_000
+DAMAGE = (tarfile.TarError, zlib.error, OSError, EOFError, ValueError, OverflowError)  # of a tar
 
 
 def write_directory(directory, tensors, config):
@@ -90,7 +91,7 @@ def read_tar(content, path, told, say):
                 raise UserError(f'{path}: unpacks to more than {MOST_BYTES >> 20} MiB')
         with tarfile.open(fileobj=io.BytesIO(content), mode='r:') as tar:
             flat = _collect(_members(tar, path), path)
-    except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError) as error:
+    except DAMAGE as error:
         raise UserError(f'{path}: is a damaged tar: {error!s:.200}') from None
     if not flat:
         raise UserError(f'{path}: is a tar, but holds no parameters of PaddlePaddle v2')
