@@ -14,6 +14,8 @@ import pytest
 import safetensors.numpy
 from conftest import ROOT
 
+from caffe_format import caffemodel
+from caffe_format.messages import NetParameter
 from common import console, files
 from common.console import UserError
 from models import parameters
@@ -445,6 +447,8 @@ def test_interrupted_write_leaves_the_old_model_and_no_litter(call, model, monke
 FILL_THE_DISK = """
 import resource, sys
 import numpy
+from caffe_format import caffemodel
+from caffe_format.messages import NetParameter
 from common import console, files
 from common.console import UserError
 from models import parameters
@@ -619,3 +623,24 @@ def test_fluid_directory_is_known_by_its_files_too(tmp_path):
 def test_folder_of_a_run_names_its_models(tmp_path, tensors, config):
     write_model(tmp_path / 'best', tensors, config)
     assert_refused(tmp_path, 'is a run of train.py; name', tmp_path / 'best')
+
+
+def test_weights_alone_of_caffe_leave_open_what_the_user_may_say(tmp_path, seeded_tensors):
+    """A caffemodel without wiring: neither the sums of simple bypass nor conv10's padding show."""
+    path, lines = tmp_path / 'a.caffemodel', []
+    caffemodel.write_caffemodel(path, seeded_tensors('1.0', class_num=3), '1.0', None, 3)
+    net = NetParameter.FromString(path.read_bytes())
+    for layer in net.layer:
+        for field in ('type', 'bottom', 'top', 'convolution_param'):
+            layer.ClearField(field)
+    path.write_bytes(net.SerializeToString())
+    assert read_model(path, say=lines.append)[1]['conv10_pad'] == 0
+    assert 'assuming' in '\n'.join(lines)
+    assert '--bypass none' in '\n'.join(lines)
+    assert '--conv10_pad 0' in '\n'.join(lines)
+    config = read_model(path, Told('simple', 1, 0), pytest.fail)[1]
+    assert [config[name] for name in ('bypass', 'conv10_pad', 'conv10_relu')] == [
+        'simple',
+        1,
+        False,
+    ]
