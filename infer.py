@@ -24,7 +24,6 @@ from common.console import (
     UserError,
     complain,
     end_on_signals,
-    notice,
     one_line_errors,
     printable,
 )
@@ -124,14 +123,15 @@ def main(argv=None):
     tensors, config = parameters.read_model(args.model or parameters.default_model(), told(args))
     if args.resize:
         config['preprocessing']['resize'] = args.resize
+    device = choose_device(args.device)
+    evaluator = evaluation.Evaluator(tensors, config, device, args.num_workers, args.precision)
+    print(f'device: {device}, {args.precision}, workers: {args.num_workers}', flush=True)
     if args.val_list:
-        pictures = evaluation.read_labelled(args.val_list, args.data_dir, config, notice)
+        pictures = evaluation.read_labelled(
+            args.val_list, args.data_dir, config, lambda line: print(printable(line))
+        )
     else:
         pictures = evaluation.PicturePaths(find_pictures(args.pictures))
-    device = choose_device(args.device)
-    workers = min(args.num_workers, len(pictures)) if device.is_gpu or len(pictures) > 1 else 0
-    evaluator = evaluation.Evaluator(tensors, config, device, workers, args.precision)
-    print(f'device: {device}, {args.precision}, workers: {workers}', flush=True)
     job = Job(args, pictures, config)
     found = job.look(evaluator)
     if args.plot:
@@ -190,17 +190,20 @@ class Job:
                 self._tell(part, file)
                 parts.append(part)
             if not parts:
-                raise UserError('none of the pictures could be read')
+                raise UserError(f'none of {len(self.pictures)} pictures can be read')
             found = evaluation.join(parts)
             summary = self._summary(found, meter.rate())
             if file:
                 file.finish(summary)
-        print(summary_line(summary), flush=True)
+        if self.has_labels:
+            print(summary_line(summary), flush=True)
+        elif self.bad:
+            complain(f'{self.bad} of {len(self.pictures)} pictures cannot be read')
         return found
 
     def _refuse_or_count(self):
         """What to do about a picture that cannot be read; None refuses."""
-        if self.has_labels and not self.args.skip_bad:
+        if len(self.pictures) == 1 or (self.has_labels and not self.args.skip_bad):
             return None
 
         def count(complaint):
@@ -208,8 +211,8 @@ class Job:
             self.bad += 1
             if self.has_labels and self.bad > MOST_BAD * len(self.pictures):
                 raise UserError(
-                    f'--skip_bad passes over {MOST_BAD:.0%} of the {len(self.pictures)} pictures at '
-                    'most; more than that cannot be read'
+                    f'--skip_bad passes over at most {MOST_BAD:.0%} of {len(self.pictures)} '
+                    'pictures; more than that cannot be read'
                 )
 
         return count
@@ -239,17 +242,15 @@ class Job:
 
 
 def summary_line(summary):
-    """What stdout says at the end."""
-    parts = []
-    if 'top1' in summary:
-        parts += [
-            f'top-1 {summary["top1"]:.2%}, top-5 {summary["top5"]:.2%}',
-            f'loss {summary["loss"]:.4f}',
-        ]
+    """What stdout says of a list at the end."""
+    parts = [
+        f'top-1 {summary["top1"]:.2%}, top-5 {summary["top5"]:.2%}',
+        f'loss {summary["loss"]:.4f}',
+    ]
     if 'unknown' in summary:
         parts.append(f'{summary["unknown"]} unknown')
     if 'unreadable' in summary:
-        parts.append(f'{summary["unreadable"]} more could not be read')
+        parts.append(f'{summary["unreadable"]} more cannot be read')
     parts.append(f'{summary["images_per_second"]:.1f} images/s')
     return f'{summary["images"]} images: {", ".join(parts)}'
 

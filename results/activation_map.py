@@ -4,6 +4,8 @@ The logit of a class is the mean of that map, so no gradient is needed (Zhou et 
 Features for Discriminative Localization", arXiv:1512.04150).
 """
 
+from pathlib import Path
+
 import numpy as np
 
 import reader
@@ -11,6 +13,7 @@ from models.inference import Predictor, build_program
 from network import architecture
 from network.preprocessing import preprocessing_of
 from pictures.decoding import cv2, load_picture
+from results.sheet import surest_mistakes
 
 STRENGTH = 0.6  # of the colour where the network looked most
 
@@ -64,3 +67,22 @@ def cell_centres(version, conv10_pad=0):
         first += ((kernel - 1) / 2 - pad) * step
         step *= stride
     return first, step
+
+
+def worst_mistakes(evaluation, pictures, names, maps, most=24):
+    """What page.mistake_cards takes: of the mistakes that the network was surest of, JPEGs of what
+    it saw and where it looked (for the class that it took it for), and lines of text."""
+    predicted, certainty = evaluation.classes[:, 0], evaluation.probabilities[:, 0]
+    for i in surest_mistakes(evaluation.labels, predicted, certainty)[:most]:
+        path = pictures.path(evaluation.indices[i])
+        crop = maps.crop(path)
+        lines = (
+            f'is {names[evaluation.labels[i]]}',
+            f'taken for {names[predicted[i]]} ({certainty[i]:.0%})',
+            Path(path).name,
+        )
+        yield _jpeg(crop), _jpeg(maps.overlay(crop, predicted[i])), lines
+
+
+def _jpeg(picture):
+    return cv2.imencode('.jpg', picture)[1].tobytes()

@@ -98,8 +98,8 @@ class Evaluator:
         self.num_workers = num_workers
         self.temperature = temperature_of(config)
         self.on_gpu = device.is_gpu
-        network = _OnGPU if self.on_gpu else _OnCPU
-        self.logits = network(tensors, config, precision)
+        kind = _OnGPU if self.on_gpu else _OnCPU
+        self.network = kind(tensors, config, precision)
 
     def batches(self, pictures, indices=None, refused=None):
         """Yields the Evaluation of each batch of the pictures (or those at `indices`), in order.
@@ -107,21 +107,33 @@ class Evaluator:
         `pictures` is a PictureList or PicturePaths. Of one that cannot be read, which is not in the
         result, `refused` is told why; without it PictureError is raised. Both name the list's line.
         """
+        return self._batches(pictures, indices, self.score, refused)
+
+    def _batches(self, pictures, indices, work, refused=None):
+        """Yields work(indices, crops, labels) of each batch; see `batches`."""
         indices = np.arange(len(pictures)) if indices is None else indices
         size = GPU_BATCH if self.on_gpu else BATCH
-        work = None if self.on_gpu else self.score
-        read = _Batches(pictures, indices, size, self.preprocessing, work)
+        in_workers = None if self.on_gpu else work
+        read = _Batches(pictures, indices, size, self.preprocessing, in_workers)
         for batch, complaints in workers.compute(read, self.num_workers):
             for complaint in complaints:
                 if refused is None:
                     raise PictureError(complaint)
                 refused(complaint)
             if batch is not None:
-                yield self.score(*batch) if self.on_gpu else batch
+                yield work(*batch) if self.on_gpu else batch
 
     def score(self, indices, crops, labels):
         """The Evaluation of crops, uint8 [n, crop, crop, 3] BGR."""
-        return score(indices, self.logits(crops), labels, self.temperature)
+        return score(indices, self.network(crops), labels, self.temperature)
+
+    def logits(self, pictures):
+        """(float32 logits [n, class_num], labels int64 [n]) of a list, before any temperature."""
+        parts = list(self._batches(pictures, None, self._logits_of))
+        return tuple(np.concatenate(column) for column in zip(*parts))
+
+    def _logits_of(self, indices, crops, labels):
+        return self.network(crops), labels
 
     def evaluate(self, pictures, rank=0, world=1, meter=None):
         """The Evaluation of every `world`-th of `pictures` from `rank` on, which have labels.

@@ -80,18 +80,22 @@ def draw_mistakes(paths, labels, predicted, probabilities, class_names, path, mo
     `paths[i]` is a picture's file, `labels[i]` its class, `predicted[i]` the most probable class
     and `probabilities[i]` its probability. Returns False, and writes nothing, if none is wrong.
     """
-    labels, predicted = np.asarray(labels), np.asarray(predicted)
-    wrong = np.flatnonzero(labels != predicted)
-    if not len(wrong):
+    surest = surest_mistakes(labels, predicted, probabilities)
+    if not len(surest):
         return False
-    surest = wrong[np.argsort(-np.asarray(probabilities)[wrong], kind='stable')][:most]
     cells = []
-    for i in surest:
+    for i in surest[:most]:
         taken = shorten_to_columns(class_names[predicted[i]], 22)
         taken = f'taken for {taken} ({probabilities[i]:.0%})'
         title = f'is {class_names[labels[i]]}\n{taken}\n{Path(paths[i]).name}'
         cells.append((paths[i], title, []))
-    count = f'{len(wrong)} of {len(labels)} pictures wrong'
-    shown = f'; the {len(cells)} surest' if len(cells) < len(wrong) else ''
+    count = f'{len(surest)} of {len(labels)} pictures wrong'
+    shown = f'; the {len(cells)} surest' if len(cells) < len(surest) else ''
     draw_sheet(cells, path, headline=count + shown)
     return True
+
+
+def surest_mistakes(labels, predicted, probabilities):
+    """Places of the pictures that were taken for another class, the surest first: int64 [n]."""
+    wrong = np.flatnonzero(np.asarray(labels) != np.asarray(predicted))
+    return wrong[np.argsort(-np.asarray(probabilities)[wrong], kind='stable')]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from common.console import UserError
-from results import canvas, report
+from results import canvas, confusion, report, sheet, tables
 
 NAMES = ['brick', 'grass', 'gravel']
 LABELS = [0, 0, 0, 0, 1, 1, 1, 2]
@@ -128,7 +128,7 @@ RED = np.full((60, 80, 3), (20, 30, 220), np.uint8)  # BGR, 4:3 as its place on 
 
 
 def test_sheet_shows_the_photo_in_its_colours(tmp_path):
-    report.draw_sheet([(RED, 'red', [('fire', 1.0)])], tmp_path / 'sheet.png')
+    sheet.draw_sheet([(RED, 'red', [('fire', 1.0)])], tmp_path / 'sheet.png')
     image = picture(tmp_path / 'sheet.png')
     assert image.shape[1] == 560  # 2.4 inches and two margins of 0.2 at 200 dots an inch
     assert abs(has_colour(image, [220, 30, 20]) - 480 * 360) < 2000
@@ -137,7 +137,7 @@ def test_sheet_shows_the_photo_in_its_colours(tmp_path):
 @pytest.mark.parametrize('shape', [(1, 1, 3), (3, 900, 3), (900, 3, 3), (60, 80, 3)])
 def test_photos_of_any_shape_keep_it(shape, tmp_path):
     red = np.full(shape, (20, 30, 220), np.uint8)
-    report.draw_sheet([(red, 'red', [])], tmp_path / 'sheet.png')
+    sheet.draw_sheet([(red, 'red', [])], tmp_path / 'sheet.png')
     found = np.abs(picture(tmp_path / 'sheet.png').astype(int) - (20, 30, 220)).max(axis=-1) < 30
     height, width = (np.ptp(axis) + 1 for axis in np.nonzero(found))
     scale = min(480 / shape[1], 360 / shape[0])
@@ -148,8 +148,8 @@ def test_photos_of_any_shape_keep_it(shape, tmp_path):
 def test_bars_are_as_long_as_their_probabilities(tmp_path):
     lengths = []
     for probability in (0.0, 0.25, 1.0, float('nan')):
-        report.draw_sheet([(RED, 'red', [('', probability)])], tmp_path / 'sheet.png')
-        lengths.append(has_colour(picture(tmp_path / 'sheet.png'), rgb(report.BAR_FIRST), 2))
+        sheet.draw_sheet([(RED, 'red', [('', probability)])], tmp_path / 'sheet.png')
+        lengths.append(has_colour(picture(tmp_path / 'sheet.png'), rgb(sheet.BAR_FIRST), 2))
     assert lengths[0] == lengths[3] == 0
     assert lengths[1] == pytest.approx(480 * 0.25 * 36, rel=0.05)  # 36 dots high
     assert lengths[2] > 3.5 * lengths[1]
@@ -160,7 +160,7 @@ def test_sheet_reads_files_and_grows_by_rows(tmp_path):
     cell = (tmp_path / 'red.png', 'red.png', [('fire', 0.9), ('brick', 0.1)])
     heights = []
     for count in (4, 5, 9):
-        report.draw_sheet([cell] * count, tmp_path / 'sheet.png')
+        sheet.draw_sheet([cell] * count, tmp_path / 'sheet.png')
         image = picture(tmp_path / 'sheet.png')
         assert image.shape[1] == 1272
         assert has_colour(image, [220, 30, 20]) == pytest.approx(count * 288 * 216, rel=0.02)
@@ -172,7 +172,7 @@ def test_sheet_reads_files_and_grows_by_rows(tmp_path):
 @pytest.mark.parametrize('count', [0, 49])
 def test_sheet_is_bounded(count, tmp_path):
     with pytest.raises(ValueError, match='a sheet holds 1 to 48'):
-        report.draw_sheet([(RED, '', [])] * count, tmp_path / 'sheet.png')
+        sheet.draw_sheet([(RED, '', [])] * count, tmp_path / 'sheet.png')
 
 
 def test_any_name_can_be_drawn_without_warning(tmp_path, caplog):
@@ -188,8 +188,8 @@ def test_any_name_can_be_drawn_without_warning(tmp_path, caplog):
         'W' * 500,
     ]
     top = [(name, 0.1) for name in names]
-    report.draw_sheet([(RED, '猫.jpg\n$', top)], tmp_path / 'sheet.png')
-    report.draw_confusion(np.eye(9, dtype=np.int64), names, tmp_path / 'confusion.png')
+    sheet.draw_sheet([(RED, '猫.jpg\n$', top)], tmp_path / 'sheet.png')
+    confusion.draw_confusion(np.eye(9, dtype=np.int64), names, tmp_path / 'confusion.png')
     assert picture(tmp_path / 'confusion.png').shape[1] < 1200  # the long name is shortened
     assert not caplog.records
 
@@ -209,11 +209,11 @@ def test_text_is_shortened_to_its_place():
 
 def test_mistakes_are_shown_the_surest_first(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(report, 'draw_sheet', lambda cells, path, headline: drawn.append(cells))
+    monkeypatch.setattr(sheet, 'draw_sheet', lambda cells, path, headline: drawn.append(cells))
     probabilities = [0.9, 0.9, 0.51, 0.98, 0.9, 0.9, 0.6, 0.9]
     paths = [f'photos/{n}.jpg' for n in range(8)]
     arguments = paths, LABELS, PREDICTED, probabilities, NAMES, tmp_path / 'mistakes.png'
-    assert report.draw_mistakes(*arguments, most=2)
+    assert sheet.draw_mistakes(*arguments, most=2)
     assert [path for path, _, _ in drawn[0]] == ['photos/3.jpg', 'photos/6.jpg']
     assert drawn[0][0][1] == 'is brick\ntaken for grass (98%)\n3.jpg'
 
@@ -222,36 +222,36 @@ def test_mistakes_are_drawn_from_the_files(tmp_path):
     for n in range(8):
         cv2.imwrite(str(tmp_path / f'{n}.png'), RED if n == 2 else RED * 0)
     paths = [tmp_path / f'{n}.png' for n in range(8)]
-    sheet = tmp_path / 'mistakes.png'
-    assert report.draw_mistakes(paths, LABELS, PREDICTED, [0.5] * 8, NAMES, sheet)
-    assert has_colour(picture(sheet), [220, 30, 20]) == pytest.approx(288 * 216, rel=0.02)
+    drawn = tmp_path / 'mistakes.png'
+    assert sheet.draw_mistakes(paths, LABELS, PREDICTED, [0.5] * 8, NAMES, drawn)
+    assert has_colour(picture(drawn), [220, 30, 20]) == pytest.approx(288 * 216, rel=0.02)
 
 
 def test_no_mistakes_no_sheet(tmp_path):
-    sheet = tmp_path / 'mistakes.png'
-    assert not report.draw_mistakes(['a'] * 3, [0, 1, 2], [0, 1, 2], [0.9] * 3, NAMES, sheet)
-    assert not sheet.exists()
+    drawn = tmp_path / 'mistakes.png'
+    assert not sheet.draw_mistakes(['a'] * 3, [0, 1, 2], [0, 1, 2], [0.9] * 3, NAMES, drawn)
+    assert not drawn.exists()
 
 
 # confusion and the numbers of each class
 
 
 def test_confusion_matrix_counts_true_by_row():
-    matrix = report.confusion_matrix(LABELS, PREDICTED, 3)
+    matrix = tables.confusion_matrix(LABELS, PREDICTED, 3)
     assert matrix.dtype == np.int64
     assert matrix.tolist() == [[2, 2, 0], [0, 2, 1], [0, 0, 1]]
-    assert report.confusion_matrix([], [], 2).tolist() == [[0, 0], [0, 0]]
+    assert tables.confusion_matrix([], [], 2).tolist() == [[0, 0], [0, 0]]
 
 
 @pytest.mark.parametrize('wrong', [-1, 3])
 def test_confusion_matrix_refuses_classes_that_do_not_exist(wrong):
     with pytest.raises(ValueError, match='of 3'):
-        report.confusion_matrix([0, 1], [0, wrong], 3)
+        tables.confusion_matrix([0, 1], [0, wrong], 3)
 
 
 def test_per_class_numbers_are_those_of_hand_made_ones():
-    rows = report.per_class(LABELS, PREDICTED, [*NAMES, 'sand'])
-    assert [tuple(row) for row in rows] == [report.CLASS_COLUMNS] * 4
+    rows = tables.per_class(LABELS, PREDICTED, [*NAMES, 'sand'])
+    assert [tuple(row) for row in rows] == [tables.CLASS_COLUMNS] * 4
     brick, grass, gravel, sand = (tuple(row.values()) for row in rows)
     assert brick == (0, 'brick', 4, 2 / 4, 2 / 2, pytest.approx(2 / 3), 'grass', 2)
     assert grass == (1, 'grass', 3, 2 / 3, 2 / 4, pytest.approx(4 / 7), 'gravel', 1)
@@ -260,7 +260,7 @@ def test_per_class_numbers_are_those_of_hand_made_ones():
 
 
 def test_per_class_csv(tmp_path):
-    report.write_per_class(report.per_class([0, 0, 1], [0, 1, 1], NAMES), tmp_path / 'c.csv')
+    tables.write_per_class(tables.per_class([0, 0, 1], [0, 1, 1], NAMES), tmp_path / 'c.csv')
     assert (tmp_path / 'c.csv').read_text().splitlines() == [
         'class,name,pictures,recall,precision,f1,most_confused_with,count',
         '0,brick,2,0.5,1,0.666667,grass,1',
@@ -270,10 +270,10 @@ def test_per_class_csv(tmp_path):
 
 
 def test_per_class_table_is_aligned_whatever_the_script():
-    rows = report.per_class(
+    rows = tables.per_class(
         LABELS, PREDICTED, ['砖', 'grass', 'a very long name of a class of gravel']
     )
-    lines = report.format_per_class(rows).splitlines()
+    lines = tables.format_per_class(rows).splitlines()
     assert len(lines) == 4
     ends = {canvas.columns_of(line[: line.rindex('%') + 1]) for line in lines[1:]}
     assert len(ends) == 1
@@ -285,7 +285,7 @@ def test_per_class_table_of_many_shows_the_worst():
     labels = np.repeat(np.arange(30), 10)
     predicted = np.where(np.arange(300) % 10 < np.repeat(np.arange(30), 10) % 11, labels, 0)
     names = [f'class {n}' for n in range(31)]  # the last has no pictures
-    lines = report.format_per_class(report.per_class(labels, predicted, names), most=5).splitlines()
+    lines = tables.format_per_class(tables.per_class(labels, predicted, names), most=5).splitlines()
     recalls = [float(line.split('%')[0].split()[-1]) for line in lines[1:-1]]
     assert recalls == [0.0, 0.0, 10.0, 10.0, 10.0]
     assert lines[-1] == '(the 5 classes with the lowest recall, of 30)'
@@ -296,20 +296,20 @@ def test_confusion_picture_shows_right_and_wrong(classes, tmp_path):
     matrix = np.eye(classes, dtype=np.int64) * 50
     names = [f'class {n}' for n in range(classes)]
     path = tmp_path / 'confusion.png'
-    report.draw_confusion(matrix, names, path)
-    blue, red = (np.multiply(colour, 255) for colour in (report.RIGHT, report.WRONG))
+    confusion.draw_confusion(matrix, names, path)
+    blue, red = (np.multiply(colour, 255) for colour in (confusion.RIGHT, confusion.WRONG))
     perfect = picture(path)
     assert has_colour(perfect, blue) >= 0.99 * classes  # the frame hides a few
     assert not has_colour(perfect, red)
     assert max(perfect.shape) < 2000
     if classes > 1:
         matrix[classes // 2] = np.arange(classes) == classes // 3
-        report.draw_confusion(matrix, names, path)
+        confusion.draw_confusion(matrix, names, path)
         assert has_colour(picture(path), red) > 0
 
 
 def test_confusion_picture_of_nothing(tmp_path):
-    report.draw_confusion(np.zeros((3, 3), np.int64), NAMES, tmp_path / 'confusion.png')
+    confusion.draw_confusion(np.zeros((3, 3), np.int64), NAMES, tmp_path / 'confusion.png')
     assert picture(tmp_path / 'confusion.png').size
 
 
