@@ -115,7 +115,8 @@ class Evaluator:
         size = GPU_BATCH if self.on_gpu else BATCH
         in_workers = None if self.on_gpu else work
         read = _Batches(pictures, indices, size, self.preprocessing, in_workers)
-        for batch, complaints in workers.compute(read, self.num_workers):
+        num_workers = self.num_workers if len(read) > 1 else 0
+        for batch, complaints in workers.compute(read, num_workers):
             for complaint in complaints:
                 if refused is None:
                     raise PictureError(complaint)

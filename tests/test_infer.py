@@ -4,15 +4,24 @@ import csv
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
 
 import cv2
 import numpy as np
 import pytest
 from conftest import GOLDEN, ROOT
+from PIL import Image
 
 import infer
+from common.device import CPU
 from models import parameters
 from network.preprocessing import Preprocessing
+from pictures.decoding import PictureError
+from results import evaluation, precision
 
 OFFICIAL = ROOT / 'data' / 'squeezenet_v1.1.caffemodel'
 CAT, COFFEE = GOLDEN / 'cat_227.png', GOLDEN / 'coffee_227.png'
@@ -253,6 +262,147 @@ def test_file_names_that_are_no_utf8_are_written_readably(three_classes, tmp_pat
     assert 'caf\ufffd.png' in capsys.readouterr().out
 
 
+def test_a_folder_is_looked_at_by_workers_in_its_order(three_classes, tmp_path, capsys):
+    folder = tmp_path / 'folder'
+    folder.mkdir()
+    for n in range(11):  # more than two batches
+        shutil.copy((CAT, COFFEE)[n % 2], folder / f'{n:02}.png')
+    found = {}
+    for workers in (0, 2):
+        output = tmp_path / f'{workers}.json'
+        assert (
+            run('--model', three_classes, folder, '--num_workers', workers, '--output', output) == 0
+        )
+        found[workers] = json.loads(output.read_text(encoding='utf-8'))['pictures']
+    assert found[0] == found[2]
+    assert [row['path'] for row in found[0]] == [str(folder / f'{n:02}.png') for n in range(11)]
+    shown = [line for line in capsys.readouterr().out.splitlines() if line.endswith('.png')]
+    assert shown == [row['path'] for row in found[0]] * 2
+
+
+def test_where_the_network_looked_is_drawn(three_classes, tmp_path):
+    plain, looked = tmp_path / 'plain.png', tmp_path / 'looked.png'
+    assert run('--model', three_classes, CAT, '--plot', plain, '--cam', looked) == 0
+    plain, looked = (cv2.imread(str(path)).astype(int) for path in (plain, looked))
+    assert plain.shape == looked.shape
+    assert np.abs(plain - looked).max() > 50
+
+
+# --- names instead of positions --------------------------------------------------------------
+
+
+def test_labels_are_mapped_by_the_classes_names(three_classes, model, pair, tmp_path, capsys):
+    """The same list with its classes in another order, and with two of the model's three."""
+    results = {}
+    for names, labels in [(['red brick', 'gräs', '砾石'], (2, 1)), (['gräs', '砾石'], (1, 0))]:
+        (tmp_path / 'classes.txt').write_text('\n'.join(names), encoding='utf-8')
+        pair.write_text('a cat.png {}\ncoffee.png {}\n'.format(*labels))
+        output = tmp_path / 'out.json'
+        assert run('--model', three_classes, '--val_list', pair, '--output', output) == 0
+        results[len(names)] = json.loads(output.read_text(encoding='utf-8'))
+    assert [row['label'] for row in results[2]['pictures']] == [2, 1]
+    for name in ('pictures', 'top1', 'top5', 'loss'):
+        assert results[2][name] == results[3][name]
+    assert 'are found by their names' in capsys.readouterr().out
+
+
+def test_classes_that_the_model_does_not_know_are_refused(three_classes, pair, tmp_path, capsys):
+    (tmp_path / 'classes.txt').write_text('ants\nbees\n')
+    assert run('--model', three_classes, '--val_list', pair) == 1
+    assert "the list's class 'ants' is none of the model's" in one_error_line(capsys)
+
+
+def test_a_list_without_class_names_is_taken_by_positions_aloud(three_classes, pair, capsys):
+    assert run('--model', three_classes, '--val_list', pair) == 0
+    assert "its labels are taken as the model's" in capsys.readouterr().out
+
+
+# --- how sure ----------------------------------------------------------------------------------
+
+
+def test_temperature_and_threshold_of_the_configuration_are_obeyed(model, pair, tmp_path, capsys):
+    tops = {}
+    for name, options in {
+        'plain': {},
+        'warm': {'temperature': 4.0},
+        'unsure': {'temperature': 4.0, 'threshold': 0.99},
+    }.items():
+        directory = model(class_num=3, class_names=['a', 'b', 'c'], **options)
+        output = tmp_path / f'{name}.csv'
+        assert run('--model', directory, CAT, '--output', output) == 0
+        tops[name] = read_rows(output)[0][2]
+    cold = np.array([tops['plain'][c] for c in range(3)])
+    expected = cold**0.25 / (cold**0.25).sum()
+    assert [tops['warm'][c] for c in range(3)] == pytest.approx(expected, rel=1e-5)
+    assert tops['unsure'] == tops['warm']
+    assert (tmp_path / 'unsure.csv').read_text().splitlines()[1].endswith(',1')
+    printed = capsys.readouterr().out
+    assert printed.count('unknown') == 1
+    assert printed.splitlines()[-4].endswith('%  unknown')
+    assert infer.Classifier(directory)(CAT)[0] == ('unknown', pytest.approx(1 - max(expected)))
+    assert run('--model', directory, '--val_list', pair) == 0
+    assert '2 unknown' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('wrong', [{'temperature': 0}, {'threshold': 1.5}, {'threshold': 'high'}])
+def test_a_wrong_temperature_or_threshold_is_refused(wrong, model, capsys):
+    assert run('--model', model(class_num=3, **wrong), CAT) == 1
+    assert next(iter(wrong)) in one_error_line(capsys)
+
+
+# --- from Python -------------------------------------------------------------------------------
+
+
+def test_classifier_takes_every_kind_of_picture(three_classes, tmp_path):
+    classify = infer.Classifier(three_classes)
+    output = tmp_path / 'out.json'
+    assert run('--model', three_classes, CAT, '--output', output) == 0
+    top = json.loads(output.read_text(encoding='utf-8'))['pictures'][0]['top']
+    expected = [(guess['name'], guess['probability']) for guess in top]
+    with Image.open(CAT) as opened:
+        kinds = [CAT, str(CAT), CAT.read_bytes(), cv2.imread(str(CAT)), opened]
+        assert [classify(kind) for kind in kinds] == [expected] * 5
+        assert classify(kinds) == [expected] * 5
+    assert classify([]) == []
+    assert classify([COFFEE])[0] == classify(COFFEE) != expected
+
+
+def test_classifier_names_what_is_no_picture(three_classes, tmp_path):
+    classify = infer.Classifier(three_classes)
+    for wrong, words in [
+        (tmp_path / 'missing.jpg', 'missing.jpg: No such file'),
+        (b'no picture', 'cannot decode'),
+        (np.zeros((300, 300), np.uint8), r'uint8 \[300, 300\]; it must be uint8'),
+        (np.zeros((300, 300, 3)), 'float64'),
+        (7, 'cannot be made of int'),
+    ]:
+        with pytest.raises(PictureError, match=words):
+            classify(wrong)
+
+
+def test_classifier_serves_several_threads(three_classes):
+    classify = infer.Classifier(three_classes)
+    expected = [classify(CAT), classify(COFFEE)]
+    found = [None] * 8
+
+    def ask(n):
+        found[n] = [classify((CAT, COFFEE)[(n + k) % 2]) for k in range(6)]
+
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [[expected[(n + k) % 2] for k in range(6)] for n in range(8)]
+
+
+def test_importing_infer_leaves_the_programs_signals_alone(tmp_path):
+    code = 'import signal, infer; print(signal.getsignal(signal.SIGINT).__name__)'
+    command = [sys.executable, '-c', code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.stderr) == ('default_int_handler\n', '')
+
+
 # --- what goes wrong -------------------------------------------------------------------------
 
 
@@ -332,3 +482,133 @@ def test_flags_that_do_not_fit_are_refused(arguments, words, capsys):
         run(*arguments)
     assert stop.value.code == 2
     assert words in capsys.readouterr().err
+
+
+def test_bad_pictures_of_a_list_are_passed_over_on_demand_up_to_a_share(
+    three_classes, tmp_path, capsys
+):
+    (tmp_path / 'bad.png').write_bytes(b'no picture')
+    flags = ('--model', three_classes, '--num_workers', 0, '--skip_bad', '--val_list')
+    for good, status in [(10, 0), (8, 1)]:
+        lines = [f'{CAT} 0\n'] * good
+        lines.insert(4, 'bad.png 0\n')
+        (tmp_path / 'val.txt').write_text(''.join(lines))
+        assert run(*flags, tmp_path / 'val.txt') == status
+        captured = capsys.readouterr()
+        assert 'val.txt, line 5: ' in captured.err
+        assert 'cannot decode' in captured.err
+        if status:
+            assert '--skip_bad passes over at most 10% of 9 pictures' in captured.err
+        else:
+            assert '10 images: ' in captured.out
+            assert '1 more cannot be read' in captured.out
+
+
+def test_outputs_are_checked_before_the_work(three_classes, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(infer.parameters, 'read_model', lambda *_: pytest.fail('it has begun'))
+    (tmp_path / 'file').write_text('mine')
+    below, folder = tmp_path / 'file' / 'x', tmp_path / 'folder.png'
+    folder.mkdir()
+    for flags, words in [
+        (('--plot', tmp_path / 'sheet.bmpp'), 'must end in .png'),
+        (('--cam', tmp_path / 'sheet'), 'must end in .png'),
+        (('--plot', f'{below}.png'), 'Not a directory'),
+        (('--cam', folder), 'Is a directory'),
+        (('--output', f'{below}.csv'), 'Not a directory'),
+    ]:
+        assert run('--model', three_classes, CAT, *flags) == 1
+        assert words in one_error_line(capsys)
+    assert run('--model', three_classes, '--val_list', 'v.txt', '--report', tmp_path / 'file') == 1
+    assert 'Not a directory' in one_error_line(capsys)
+
+
+def test_a_second_report_leaves_no_mistakes_of_the_first(three_classes, pair, tmp_path):
+    output, report = tmp_path / 'out.csv', tmp_path / 'report'
+    flags = ('--model', three_classes, '--num_workers', 0, '--report', report, '--output', output)
+    assert run(*flags, '--val_list', pair) == 0
+    first = [next(iter(top)) for _, _, top in read_rows(output)]
+    for labels, mistakes in [([(c + 1) % 3 for c in first], True), (first, False)]:
+        pair.write_text('a cat.png {}\ncoffee.png {}\n'.format(*labels))
+        assert run(*flags, '--val_list', pair) == 0
+        assert (report / 'mistakes.png').exists() == mistakes
+
+
+def test_names_that_would_steer_a_terminal_are_cleaned(model, pair, tmp_path, capsys):
+    names = ['\x1b[2J\x1b]0;title\x07brick', 'grass\r\n99.99%  gold', 'gravel\u202e']
+    directory, output = model(class_names=names), tmp_path / 'out.json'
+    assert run('--model', directory, CAT, '--output', output) == 0
+    assert run('--model', directory, '--val_list', pair, '--report', tmp_path / 'report') == 0
+    printed = capsys.readouterr().out
+    assert not {'\x1b', '\x07', '\r', '\u202e'} & set(printed)
+    assert '\n99.99%' not in printed
+    top = json.loads(output.read_text(encoding='utf-8'))['pictures'][0]['top']
+    assert {guess['name'] for guess in top} == set(names)  # exact in the file
+
+
+def test_a_terminal_that_knows_ascii_alone_gets_question_marks(
+    three_classes, tmp_path, run_script, monkeypatch
+):
+    monkeypatch.setenv('PYTHONIOENCODING', 'ascii')
+    shutil.copy(CAT, tmp_path / '猫.png')
+    done = run_script('infer.py', '--model', three_classes, '猫.png', 'fehlt-ä.png')
+    assert done.returncode == 1
+    assert '?.png' in done.stdout
+    assert '%  ??' in done.stdout
+    assert 'Traceback' not in done.stderr
+
+
+@pytest.mark.skipif(os.name != 'posix', reason='POSIX signals')
+@pytest.mark.parametrize('name', ['SIGTERM', 'SIGHUP', 'SIGINT'])
+def test_signals_end_an_evaluation_without_a_trace(name, three_classes, tmp_path):
+    number = getattr(signal, name)
+    (tmp_path / 'val.txt').write_text(f'{CAT} 0\n' * 20000)
+    command = [sys.executable, ROOT / 'infer.py', '--model', three_classes, '--num_workers', '1']
+    command += ['--val_list', tmp_path / 'val.txt', '--output', tmp_path / 'out.csv']
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout.readline().startswith('device: ')
+    time.sleep(1)
+    os.killpg(process.pid, number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert error == ('infer.py: interrupted\n' if name == 'SIGINT' else '')
+    assert [path.name for path in tmp_path.iterdir()] == ['val.txt']
+
+
+def test_too_little_memory_gets_one_line(three_classes, capsys, monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(evaluation.reader, 'preprocess', fail)
+    assert run('--model', three_classes, CAT) == 1
+    assert 'out of memory; fewer --num_workers' in one_error_line(capsys)
+
+
+def test_bfloat16_is_refused_where_it_would_be_slower(three_classes, tmp_path, capsys, monkeypatch):
+    info = tmp_path / 'cpuinfo'
+    info.write_text('processor: 0\nflags\t\t: fpu avx2 avx512_bf16\n')
+    monkeypatch.setattr(precision, 'PROCESSOR', info)
+    assert run('--model', three_classes, CAT, '--precision', 'bfloat16') == 1
+    assert 'needs a processor with amx_bf16' in one_error_line(capsys)
+    info.write_text('flags : fpu amx_bf16 amx_tile\n')
+    precision.check_precision('bfloat16', CPU)
+    assert 'amx_tile' in precision.processor_flags()
+
+
+def test_a_batch_that_does_not_fit_a_gpu_is_halved(seeded_tensors, pixels):
+    """On the CPU, with a network that takes two pictures at most."""
+    config = parameters.make_config('1.1', None, 3)
+    network = evaluation._OnGPU(seeded_tensors('1.1', class_num=3), config, 'float32')
+    crops = np.repeat(pixels.astype(np.uint8), [3, 2], axis=0)
+    expected, sizes, whole = network(crops), [], network.network
+
+    def small(images):
+        sizes.append(len(images))
+        if len(images) > 2:
+            raise MemoryError
+        return whole(images)
+
+    network.network = small
+    assert np.allclose(network(crops), expected, atol=1e-5)
+    assert sizes == [5, 2, 3, 1, 2]
