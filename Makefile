@@ -1,0 +1,54 @@
+# make run: the demo from weights to evaluation; make test: the tests. Both need Python 3 alone.
+# Paddle is installed only where there is none yet: the CPU's and the GPU's overwrite each other.
+PYTHON ?= python3
+PADDLE ?= -r requirements-paddle.txt
+BIN = .venv/bin
+
+.PHONY: run test test-gpu lint bench fuzz demo-data images
+
+run: .venv/run
+	$(BIN)/python caffe2paddle.py data/squeezenet_v1.1.caffemodel --output caffe_params --verify
+	$(BIN)/python infer.py --model caffe_params data/photos --plot output/photos.png
+	$(BIN)/python train.py --model caffe_params --trainer auto --batch_size 16 --overwrite
+	$(BIN)/python infer.py --model output/best --val_list data/val.txt
+
+test: .venv/dev
+	$(BIN)/python -m pytest
+
+test-gpu: .venv/dev
+	$(BIN)/python -m pytest -rs tests/gpu
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: .venv/bench
+	$(BIN)/python benchmarks/run_all.py
+
+fuzz: .venv/dev
+	$(BIN)/python tests/hostile/fuzz.py
+
+demo-data: .venv/dev
+	$(BIN)/python data/make_demo.py
+
+images: run
+	$(BIN)/python images/draw_architecture.py
+	$(BIN)/python images/draw_architecture.py --version 1.0
+	$(BIN)/python infer.py --model caffe_params data/photos --plot images/photos.jpg
+	$(BIN)/python infer.py --model output/last --plot images/predictions.jpg \
+	    data/textures/val/*/128_x336_y256.jpg data/textures/val/*/160_x336_y070.jpg
+	cp output/curves.png images/curves.png
+
+.venv/run: requirements.txt requirements-paddle.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -r requirements.txt
+	$(BIN)/python -c 'import paddle' 2>/dev/null || $(BIN)/pip install -q $(PADDLE)
+	touch $@
+
+.venv/dev: requirements-dev.txt .venv/run
+	$(BIN)/pip install -q -r requirements-dev.txt
+	touch $@
+
+.venv/bench: benchmarks/requirements-bench.txt .venv/run
+	$(BIN)/pip install -q -r benchmarks/requirements-bench.txt
+	touch $@
