@@ -85,4 +85,4 @@ def worst_mistakes(evaluation, pictures, names, maps, most=24):
 
 
 def _jpeg(picture):
-    return cv2.imencode('.jpg', picture)[1].tobytes()
+    return cv2.imencode('.jpg', picture, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()

@@ -11,13 +11,11 @@ import numpy as np
 import reader
 from common.files import atomic_write
 from models import parameters
-from models.inference import BATCH
 from network.preprocessing import preprocessing_of
 from pictures import lists
 from pictures.augmentation import Augmentation
-from pictures.decoding import cv2
 from results import calibration, page, sheet
-from results.activation_map import ActivationMaps
+from results.activation_map import ActivationMaps, worst_mistakes
 from results.evaluation import Evaluator, class_names, per_class, write_report
 
 SHOWN = 24  # pictures of --show_batch
@@ -77,7 +75,8 @@ def calibrated(run, tensors, config):
     config = {k: v for k, v in config.items() if k not in ('temperature', 'threshold')}
     if not (options.calibrate or options.unknown):
         return config
-    logits, labels = _logits(Evaluator(tensors, config, run.device), run)
+    evaluator = Evaluator(tensors, config, run.device, options.num_workers)
+    logits, labels = evaluator.logits(run.val_list)
     if options.calibrate:
         config['temperature'] = calibration.fit_temperature(logits, labels)
     if options.unknown:
@@ -95,25 +94,6 @@ def calibrated(run, tensors, config):
                 f'{chosen.answered:.1%} of the pictures'
             )
     return config
-
-
-class _Logits:
-    """(indices, crops, labels) -> (logits, labels), where the pictures are read."""
-
-    def __init__(self, evaluator):
-        self.compute = evaluator.logits
-
-    def __call__(self, indices, crops, labels):
-        return self.compute(crops), labels
-
-
-def _logits(evaluator, run):
-    """(logits [N, C], labels [N]) of the val list."""
-    work, workers = _Logits(evaluator), run.options.num_workers
-    if run.device.is_gpu:  # which does not serve forked processes
-        workers = 0
-    batches = reader.eval_loader(run.val_list, evaluator.preprocessing, BATCH, None, workers, work)
-    return tuple(np.concatenate(column) for column in zip(*batches))
 
 
 def describe(run, config, val, test):
@@ -170,40 +150,17 @@ def write_page(run, model, val, told):
         figures['test top-1'] = f'{results["test"]["top1"]:.1%}'
     figures['pictures to train on'] = f'{len(run.train_list):,}'
     figures['minutes'] = f'{told["seconds"] / 60:.1f}'
-    folder = run.output / 'report'
+    folder, maps = run.output / 'report', ActivationMaps(tensors, config)
+    mistakes = worst_mistakes(val, run.val_list, class_names(config), maps, SHOWN)
     sections = {
         'Learning': page.picture((run.output / 'curves.png').read_bytes(), 'learning curves'),
         'Classes': page.class_table(per_class(val, config)),
         'Confusion': page.picture((folder / 'confusion.png').read_bytes(), 'confusion matrix'),
-        'Worst mistakes': page.mistake_cards(worst_mistakes(val, run.val_list, tensors, config)),
+        'Worst mistakes': page.mistake_cards(mistakes),
         'The run': page.details(told),
     }
     write = page.write_page
     write(folder / 'index.html', f'What {run.output.name}/best has learned', figures, sections)
-
-
-def worst_mistakes(evaluation, pictures, tensors, config):
-    """The wrong pictures of which the network was surest, as page.mistake_cards takes them."""
-    labels, predicted = evaluation.labels, evaluation.classes[:, 0]
-    wrong = np.flatnonzero(labels != predicted)
-    if not len(wrong):
-        return []
-    surest = wrong[np.argsort(-evaluation.probabilities[wrong, 0], kind='stable')][:SHOWN]
-    maps, names, found = ActivationMaps(tensors, config), class_names(config), []
-    for i in surest:
-        path = pictures.path(evaluation.indices[i])
-        crop = maps.crop(path)
-        lines = (
-            f'is {names[labels[i]]}',
-            f'taken for {names[predicted[i]]} ({evaluation.probabilities[i, 0]:.0%})',
-            Path(path).name,
-        )
-        found.append((_jpeg(crop), _jpeg(maps.overlay(crop, predicted[i])), lines))
-    return found
-
-
-def _jpeg(picture):
-    return cv2.imencode('.jpg', picture, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
 
 
 def closing_words(run, told):

@@ -58,7 +58,8 @@ def test_an_overlay_is_coloured_where_the_map_is_high(seeded_tensors, pixels):
     maps = ActivationMaps(seeded_tensors('1.1'), parameters.make_config('1.1', None, 10))
     crop = np.full_like(pixels[0], 117).astype(np.uint8)
     crop[:80, :80] = pixels[0][:80, :80]
-    overlay, values = maps.overlay(crop, 3), maps.map(crop, 3)
+    number = max(range(10), key=lambda n: np.ptp(maps.map(crop, n)))
+    overlay, values = maps.overlay(crop, number), maps.map(crop, number)
     changed = np.abs(overlay.astype(int) - crop).sum(axis=2)
     first, step = maps.centres
     at = (first + step * np.arange(len(values))).astype(int)
