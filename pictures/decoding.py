@@ -95,7 +95,8 @@ def decode_picture(data):
         if picture is not None:
             return _turn_upright(_on_white(picture), headers.webp_exif(data))
     elif re.match(rb'BM|P[1-6]\s', data):
-        picture = _decode_with_opencv(data, cv2.IMREAD_COLOR)
+        with _silence():
+            picture = _decode_with_opencv(data, cv2.IMREAD_COLOR)
     return _decode_with_pillow(data) if picture is None else picture
 
 
@@ -224,9 +225,10 @@ def _check_limits(image, data):
 
 @contextmanager
 def _silence():
-    """Pillow's libtiff prints what it thinks of a damaged file, and cannot be told not to.
+    """Nothing is printed by C code, which cannot be told not to.
 
-    (OpenCV's does not, but takes such files for whole.)
+    Pillow's libtiff does of damaged files (OpenCV's not, but it takes them for whole), and
+    OpenCV 4.8 of damaged BMP and PNM files.
     """
     with _ONE_AT_A_TIME, open(os.devnull, 'wb') as nowhere:
         kept = os.dup(2)

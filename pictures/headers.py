@@ -84,14 +84,14 @@ def jpeg_has_zeros(data):
     if zeros not in data:
         return False
     for marker, start, end in jpeg_segments(data):
-        if marker in _SOFS - {0xC0, 0xC1}:  # of progressive ones, say, they may be other things
-            return False
+        if end > len(data) or marker in _SOFS - {0xC0, 0xC1}:
+            return False  # of progressive ones, say, zeros may be other things
         if marker == _DHT:
             while start + 17 < end:
                 first_symbols[data[start]] = data[start + 17]
                 start += 17 + sum(data[start + 1 : start + 17])
         if marker == _SOS:
-            tables = {0x10 | data[start + 2 + 2 * i] & 0xF for i in range(data[start])}
+            tables = {0x10 | data[i] & 0xF for i in range(start + 2, end - 3, 2)}
             flat = all(first_symbols.get(table, 0) == 0 for table in tables)
             following = _JPEG_MARKER.search(data, end)
             pixels = data[end : following.start() if following else None]

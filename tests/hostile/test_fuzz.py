@@ -85,6 +85,15 @@ def test_a_jpeg_of_endless_scans_is_refused_at_once():
     assert time.process_time() - start < 5
 
 
+def test_tables_that_end_behind_the_file_are_an_error():
+    picture = (DATA / 'photos' / 'cat.jpg').read_bytes() + bytes(99)
+    for marker in (b'\xff\xc4', b'\xff\xda'):
+        with pytest.raises(reader.PictureError, match='cannot decode'):
+            decoding.decode_picture(
+                picture[: picture.find(marker)] + bytes(99) + marker + b'\0\x40'
+            )
+
+
 def test_a_film_behind_a_jpeg_is_no_scan():
     picture = (DATA / 'photos' / 'cat.jpg').read_bytes()
     film = b'\xff\xda' * 300 + b'x'
