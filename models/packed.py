@@ -31,7 +31,7 @@ streams, each for all convolutions one after another:
 
 A symbol s is the level k in zigzag: 0, 1, -1, 2, -2, ...; that is (s + 1) / 2 where s is odd, else
 -s / 2; |k| < 32768. Where `dependent`, the trellis-coded quantisation of VVC (ITU-T H.266, 8.7.3)
-with its four states: go over a row's columns in the order of their column_steps, smallest first,
+with its four states: go over a row's columns in the order of their column_steps, largest first,
 equal ones from left to right. The quantiser at place t of this order is
 q[t] = parity of k[t-1] + k[t-3] + k[t-5] + ..., and the weight's integer is n = 2 k - q sign(k).
 Else n = k.
@@ -135,7 +135,7 @@ def step_values(steps, bits):
 
 def visiting_order(column_steps):
     """The order int64 [K] in which the dependent quantiser visits the columns."""
-    return np.argsort(column_steps, kind='stable')
+    return np.argsort(255 - column_steps, kind='stable')
 
 
 def quantisers(levels, order):
@@ -211,9 +211,9 @@ def _pack_levels(layers):
     for number in range(int(classes.max()) + 1):
         found = symbols[classes == number]
         ways = [(*_pack_class(found, n), n) for n in BASES]
-        stream, extra, n = min(ways, key=lambda way: len(way[0]) + len(_deflate(way[1])))
+        content, extra, n = min(ways, key=lambda way: sum(map(_huffman_bytes, way[:2])))
         packing.append(n)
-        streams.append(stream)
+        streams.append(_deflate(content))
         extras.append(extra)
     return packing, streams, b''.join(extras)
 
@@ -224,7 +224,7 @@ def _pack_class(symbols, n):
     padded = np.zeros(-(-len(symbols) // n) * n, np.int32)
     padded[: len(symbols)] = np.minimum(symbols, base - 1)
     digits = padded.reshape(-1, n) @ (base ** np.arange(n))
-    return _deflate(digits.astype(np.uint8).tobytes()), extra.astype('<u2').tobytes()
+    return digits.astype(np.uint8).tobytes(), extra.astype('<u2').tobytes()
 
 
 def level_classes(layer):
@@ -234,11 +234,17 @@ def level_classes(layer):
 
 def _deflate(content):
     """Raw deflate, by whichever strategy makes it shortest."""
-    made = []
-    for strategy in (zlib.Z_DEFAULT_STRATEGY, zlib.Z_HUFFMAN_ONLY):
-        packer = zlib.compressobj(9, zlib.DEFLATED, -15, 9, strategy)
-        made.append(packer.compress(content) + packer.flush())
-    return min(made, key=len)
+    strategies = (zlib.Z_HUFFMAN_ONLY, zlib.Z_DEFAULT_STRATEGY)
+    return min((_deflate_by(strategy, content) for strategy in strategies), key=len)
+
+
+def _deflate_by(strategy, content):
+    packer = zlib.compressobj(6, zlib.DEFLATED, -15, 9, strategy)
+    return packer.compress(content) + packer.flush()
+
+
+def _huffman_bytes(content):
+    return len(_deflate_by(zlib.Z_HUFFMAN_ONLY, content))
 
 
 def _imagenet_names():
