@@ -7,6 +7,8 @@ levels before tell (Schwarz et al. 2019, "Hybrid video coding with trellis-coded
 about 1 dB less error at the same rate. Each state's survivor carries errors of its own.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 STATES = 4
@@ -46,93 +48,94 @@ def pivoted_order(moments):
     return np.array(order[::-1])
 
 
-def round_weights(weight, factor, steps, rows, bits, lam):
+def round_weights(weight, factor, steps, rows, classes, bits, lam):
     """Levels int16 [O, K] of `weight` float32 [O, K], columns in visiting order.
 
     `factor` is U [K, K], upper triangular: what an error at column j, divided by U[j, j], adds to
     the columns behind. `steps` float32 [O, K] are the steps, `rows` [O] each row's weight of its
-    squared error in units where a `lam` of a squared unit is worth a bit. `bits` [K, O, M] (or any
-    array that broadcasts to it) is what a level of absolute value 0 ... M-1 costs.
-    Returns (levels, errors float32 [K, O] already divided by U[j, j]).
+    squared error in units of which `lam` are worth a bit. `bits` [G, M] is what a level of absolute
+    value 0 ... M-1 costs in each of the G `classes` uint8 [O, K].
+    Returns (levels, errors float32 [O, K], the rounded weights' errors divided by U[j, j]).
     """
-    weight = np.ascontiguousarray(weight.T)  # [K, O]: a column is contiguous
-    steps = np.ascontiguousarray(steps.T)
-    columns, filters = weight.shape
-    factor = factor.astype(np.float32)
-    levels = np.zeros((columns, filters), np.int16)
-    errors = np.zeros((columns, filters), np.float32)
-    costs = np.full((STATES, filters), np.inf, np.float32)
+    weight = np.array(weight.T, np.float32, order='C')  # [K, O]: a column is contiguous
+    steps, classes = np.ascontiguousarray(steps.T), np.ascontiguousarray(classes.T)
+    factor, rows = factor.astype(np.float32), rows.astype(np.float32)
+    levels = np.zeros(weight.shape, np.int16)
+    errors = np.zeros(weight.shape, np.float32)
+    costs = np.full((STATES, weight.shape[1]), np.inf, np.float32)
     costs[0] = 0
-    for start in range(0, columns, BLOCK):
-        stop = min(start + BLOCK, columns)
-        block = slice(start, stop)
-        made = _round_block(
-            weight[block], factor[block, block], steps[block], rows, bits[block], lam, costs
-        )
-        levels[block], errors[block], costs = made
-        weight[stop:] -= factor[block, stop:].T @ errors[block]
-    return levels.T, errors
+    for start in range(0, len(weight), BLOCK):
+        part = slice(start, start + BLOCK)
+        block = _Block(weight[part], factor[part, part], steps[part], rows, classes[part])
+        levels[part], errors[part], costs = block.round(bits, lam, costs)
+        weight[start + BLOCK :] -= factor[part, start + BLOCK :].T @ errors[part]
+    return levels.T, errors.T
 
 
-def _round_block(weight, factor, steps, rows, bits, lam, costs):
-    """A block of columns; (levels, errors [B, O], costs by state: all infinite but the best's)."""
-    size, filters = weight.shape
-    levels = np.zeros((size, STATES * filters), np.int16)
-    errors = np.zeros((size, STATES * filters), np.float32)
-    everyone = np.arange(filters)
-    for j in range(size):
-        carried = factor[:j, j] @ errors[:j] if j else np.zeros(STATES * filters, np.float32)
-        wanted = weight[j] - carried.reshape(STATES, filters)
-        scale = rows * (steps[j] / factor[j, j]) ** 2
-        found, numbers, options = _candidates(wanted / steps[j], scale, bits[j], lam)
-        options += costs[:, None]
-        ways = options[BEFORE, PARITY]  # [state, way, filter]
-        second = ways[:, 1] < ways[:, 0]
-        costs = np.where(second, ways[:, 1], ways[:, 0])
-        before = np.where(second, BEFORE[:, 1:], BEFORE[:, :1])
-        parity = np.where(second, PARITY[:, 1:], PARITY[:, :1])
-        origin = (before * filters + everyone).ravel()
-        levels[:j] = levels[:j, origin]
-        errors[:j] = errors[:j, origin]
-        levels[j] = found[before, parity, everyone].ravel()
-        rounded = numbers[before, parity, everyone] * steps[j]
-        errors[j] = (wanted[before, everyone] - rounded).ravel() / factor[j, j]
-    best = costs.argmin(axis=0)
-    chosen = best * filters + everyone
-    kept = np.full_like(costs, np.inf)
-    kept[best, everyone] = 0
-    return levels[:, chosen], errors[:, chosen], kept
+class _Block(NamedTuple):
+    """The columns that are rounded together: weights, steps and classes are [B, O]."""
+
+    weight: np.ndarray
+    factor: np.ndarray
+    steps: np.ndarray
+    rows: np.ndarray
+    classes: np.ndarray
+
+    def round(self, bits, lam, costs):
+        """(levels, errors [B, O], costs by state: all infinite but the best's)."""
+        size, filters = self.weight.shape
+        everyone = np.arange(filters)
+        levels = np.zeros((size, STATES * filters), np.int16)
+        errors = np.zeros((size, STATES * filters), np.float32)
+        for j in range(size):
+            carried = (self.factor[:j, j] @ errors[:j]).reshape(STATES, filters)
+            wanted = self.weight[j] - carried
+            scale = self.rows * (self.steps[j] / self.factor[j, j]) ** 2
+            table = lam * bits[self.classes[j]].T
+            found, numbers, options = _candidates(wanted / self.steps[j], scale, table)
+            costs, before, parity = _survivors(options + costs[:, None])
+            origin = (before * filters + everyone).ravel()
+            levels[:j], errors[:j] = levels[:j, origin], errors[:j, origin]
+            levels[j] = found[before, parity, everyone].ravel()
+            rounded = numbers[before, parity, everyone] * self.steps[j]
+            errors[j] = (wanted[before, everyone] - rounded).ravel() / self.factor[j, j]
+        best = costs.argmin(axis=0)
+        kept = np.full_like(costs, np.inf)
+        kept[best, everyone] = 0
+        return levels[:, best * filters + everyone], errors[:, best * filters + everyone], kept
 
 
-def _candidates(wanted, scale, bits, lam):
+def _survivors(options):
+    """Of the two ways into each state the cheaper: costs, states before, parities [state, O]."""
+    ways = options[BEFORE, PARITY]  # [state, way, filter]
+    second = ways[:, 1] < ways[:, 0]
+    costs = np.where(second, ways[:, 1], ways[:, 0])
+    before = np.where(second, BEFORE[:, 1:], BEFORE[:, :1])
+    return costs, before, np.where(second, PARITY[:, 1:], PARITY[:, :1])
+
+
+def _candidates(wanted, scale, table):
     """Of each state and parity the best level: levels, its integers, costs [state, parity, O].
 
-    `wanted` [state, O] is in steps. Even levels may also be zero; a level is otherwise the nearest.
+    `wanted` [state, O] is in steps; `table` [M, O] is what a level costs. A level is the nearest
+    of its parity, or, if it is even, zero.
     """
-    size, sign = np.abs(wanted), np.sign(wanted)
-    turn = np.maximum(np.rint((size + QUANTISER) / 4), 0)
-    even = 2 * turn, 4 * turn - QUANTISER * (turn > 0)
-    turn = np.maximum(np.rint((size - 2 + QUANTISER) / 4), 0)
-    odd = 2 * turn + 1, 4 * turn + 2 - QUANTISER
-    levels = np.stack([even[0], odd[0]], axis=1)
-    numbers = np.stack([even[1], odd[1]], axis=1)
-    costs = scale * (size[:, None] - numbers) ** 2 + lam * _bits_of(bits, levels)
-    zero = scale * size**2 + lam * bits[..., 0]
+    size, sign = np.abs(wanted), np.where(wanted < 0, np.float32(-1), np.float32(1))
+    even = np.rint((size + QUANTISER) / 4)
+    odd = np.maximum(np.rint((size - 2 + QUANTISER) / 4), 0)
+    levels = np.stack([2 * even, 2 * odd + 1], axis=1)
+    numbers = np.stack([4 * even - QUANTISER * (even > 0), 4 * odd + 2 - QUANTISER], axis=1)
+    costs = scale * (size[:, None] - numbers) ** 2 + _costs_of(table, levels)
+    zero = scale * size**2 + table[0]
     to_zero = zero < costs[:, 0]
-    costs[:, 0] = np.where(to_zero, zero, costs[:, 0])
+    costs[:, 0] = np.minimum(costs[:, 0], zero)
     for values in (levels, numbers):
         values[:, 0][to_zero] = 0
         values *= sign[:, None]
     return levels, numbers, costs
 
 
-def _bits_of(bits, levels):
-    """`bits` is [O, M] or [1, M]; beyond M - 1 a level costs what M - 1 does and a bit an octave."""
-    most = bits.shape[-1] - 1
-    index = np.minimum(levels, most).astype(np.intp)
-    filters = np.arange(levels.shape[-1]) if len(bits) > 1 else 0
-    found = bits[filters, index]
-    beyond = levels > most
-    if beyond.any():
-        found = found + 2 * np.log2(np.maximum(levels / most, 1))
-    return found
+def _costs_of(table, levels):
+    """What levels [..., O] cost by `table` [M, O]; the last row is that of all beyond."""
+    index = np.minimum(levels, len(table) - 1).astype(np.intp)
+    return table[index, np.arange(levels.shape[-1])]

@@ -1,0 +1,180 @@
+"""The network on the calibration crops, one convolution after another, in numpy.
+
+Activations are float32 [N, H, W, C], so that a convolution is a matrix product. The float network
+and the compressed one go side by side: what a convolution must give is the float network's output,
+what it gets is what the compressed layers before it make.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from network import architecture
+
+CHUNK = 16  # crops whose columns are in memory at once
+MOST_PLACES = 120_000  # of a layer, that its moments are taken from
+
+
+class Conv(NamedTuple):
+    """How a convolution is computed; `relu` is whether one follows it."""
+
+    name: str
+    kernel: int
+    stride: int
+    padding: int
+    relu: bool
+
+
+class Moments(NamedTuple):
+    """Weighted second moments of a convolution's inputs, a constant 1 behind them.
+
+    inputs: float64 [K + 1, K + 1]; outputs: [O, K + 1], of the wanted outputs with the inputs.
+    """
+
+    inputs: np.ndarray
+    outputs: np.ndarray
+
+
+def convolutions(config):
+    """The Conv of each convolution, in the network's order."""
+    rows = architecture.stages(config['version'], config['bypass'], config['class_num'])
+    found = []
+    for row in rows:
+        if isinstance(row, architecture.Conv):
+            last = row.name == 'conv10'
+            padding, relu = (config['conv10_pad'], config.get('conv10_relu', True)) if last else (0, True)
+            found.append(Conv(row.name, row.kernel, row.stride, padding, relu))
+        elif isinstance(row, architecture.Fire):
+            found.append(Conv(f'{row.name}.squeeze1x1', 1, 1, 0, True))
+            found.append(Conv(f'{row.name}.expand1x1', 1, 1, 0, True))
+            found.append(Conv(f'{row.name}.expand3x3', 3, 1, 1, True))
+            if row.bypass == 'complex':
+                found.append(Conv(f'{row.name}.bypass1x1', 1, 1, 0, False))
+    return found
+
+
+def walk(tensors, config, images, choose):
+    """Call choose(conv, wanted, given) for each convolution, which returns its (weight, bias).
+
+    `images` [N, 3, H, W] is what the network takes; `wanted` and `given` are the convolution's
+    inputs in the float network (`tensors`) and behind what was chosen so far: one and the same
+    array where these are the same.
+    """
+    x = y = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+    rows = architecture.stages(config['version'], config['bypass'], config['class_num'])
+
+    def both(conv, x, y):
+        chosen = choose(conv, x, y)
+        known = tensors[f'{conv.name}.weight'], tensors[f'{conv.name}.bias']
+        wanted = convolve(x, *known, conv)
+        if y is x and chosen[0] is known[0]:
+            return wanted, wanted
+        return wanted, convolve(y, *chosen, conv)
+
+    for row in rows:
+        if row.name == 'conv10':
+            relu = config.get('conv10_relu', True)
+            choose(Conv('conv10', 1, 1, config['conv10_pad'], relu), x, y)
+        elif isinstance(row, architecture.Fire):
+            x, y = _fire(row, x, y, both)
+        elif row.name == 'conv1':
+            x, y = both(Conv('conv1', row.kernel, row.stride, 0, True), x, y)
+        elif row.name != 'pool1':  # which is done with conv1
+            x, y = _apply(max_pool, x, y)
+
+
+def _fire(row, x, y, both):
+    squeezed = both(Conv(f'{row.name}.squeeze1x1', 1, 1, 0, True), x, y)
+    narrow = both(Conv(f'{row.name}.expand1x1', 1, 1, 0, True), *squeezed)
+    wide = both(Conv(f'{row.name}.expand3x3', 3, 1, 1, True), *squeezed)
+    beside = x, y
+    if row.bypass == 'complex':
+        beside = both(Conv(f'{row.name}.bypass1x1', 1, 1, 0, False), x, y)
+    found = []
+    for i in range(2):
+        whole = np.concatenate([narrow[i], wide[i]], axis=3)
+        found.append(whole + beside[i] if row.bypass else whole)
+        if narrow[0] is narrow[1] and wide[0] is wide[1]:
+            return found * 2
+    return found
+
+
+def _apply(function, x, y):
+    made = function(x)
+    return made, made if y is x else function(y)
+
+
+def max_pool(x):
+    """3x3, stride 2, the output size rounded up, of float32 [N, H, W, C]."""
+    count, height, width, channels = x.shape
+    high, wide = -((3 - height) // 2) + 1, -((3 - width) // 2) + 1
+    found = np.full((count, high, wide, channels), -np.inf, np.float32)
+    for down in range(3):
+        for right in range(3):
+            part = x[:, down::2, right::2][:, :high, :wide]
+            target = found[:, : part.shape[1], : part.shape[2]]
+            np.maximum(target, part, out=target)
+    return found
+
+
+def convolve(x, weight, bias, conv):
+    """The convolution and its ReLU, of float32 [N, H, W, C]; conv1's output would be too large for
+    the memory, and is pooled at once."""
+    matrix = np.ascontiguousarray(weight.transpose(2, 3, 1, 0).reshape(-1, len(bias)))
+    parts = []
+    for start in range(0, len(x), CHUNK):
+        seen = columns(x[start : start + CHUNK], conv)
+        made = seen.reshape(-1, len(matrix)) @ matrix
+        made += bias
+        if conv.relu:
+            np.maximum(made, 0, out=made)
+        made = made.reshape(*seen.shape[:3], -1)
+        parts.append(max_pool(made) if conv.name == 'conv1' else made)
+    return np.concatenate(parts)
+
+
+def columns(x, conv):
+    """What each place of the output is made from: [N, H', W', kernel * kernel * C]."""
+    kernel, stride, padding = conv.kernel, conv.stride, conv.padding
+    if padding:
+        x = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    if kernel == 1:
+        return x
+    count, height, width, channels = x.shape
+    high, wide = (height - kernel) // stride + 1, (width - kernel) // stride + 1
+    found = np.empty((count, high, wide, kernel * kernel, channels), np.float32)
+    for down in range(kernel):
+        for right in range(kernel):
+            part = x[:, down : down + stride * high : stride, right : right + stride * wide : stride]
+            found[:, :, :, down * kernel + right] = part[:, :high, :wide]
+    return found.reshape(count, high, wide, -1)
+
+
+def moments(conv, wanted, given, weight, bias, places, random):
+    """The Moments of a convolution; `places` [N, H', W'] says how much each place of it counts."""
+    count, size = len(places), places[0].size
+    taken = min(size, -(-MOST_PLACES // count))
+    inputs = outputs = 0
+    flat = weight.reshape(len(bias), -1)
+    for start in range(0, count, CHUNK):
+        part = slice(start, start + CHUNK)
+        chosen = np.stack([random.permutation(size)[:taken] for _ in places[part]])
+        weights = np.take_along_axis(places[part].reshape(-1, size), chosen, axis=1).ravel()
+        seen = _sample(given[part], conv, chosen)
+        target = seen if wanted is given else _sample(wanted[part], conv, chosen)
+        target = target[:, :-1] @ flat.T + bias
+        weighted = seen * weights[:, None]
+        inputs = inputs + weighted.T @ seen
+        outputs = outputs + target.T @ weighted
+    total = inputs[-1, -1]
+    return Moments((inputs / total).astype(np.float64), (outputs / total).astype(np.float64))
+
+
+def _sample(x, conv, chosen):
+    """The columns, in OIHW's order, and a 1 behind them, at the `chosen` places [n, taken]."""
+    seen = columns(x, conv)
+    seen = seen.reshape(len(x), -1, seen.shape[3])
+    found = np.take_along_axis(seen, chosen[:, :, None], axis=1)
+    found = found.reshape(-1, conv.kernel**2, x.shape[3]).transpose(0, 2, 1)
+    found = found.reshape(len(found), -1)
+    return np.concatenate([found, np.ones((len(found), 1), np.float32)], axis=1)
