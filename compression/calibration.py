@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import paddle
 
-from compression.walk import columns
+from compression.walk import columns, convolutions
 from models import parameters
 
 BATCH = 8  # crops at a time
@@ -30,19 +30,19 @@ class Sensitivity(NamedTuple):
     places: np.ndarray
 
 
-def sensitivities(tensors, config, images, convolutions, seed, meter):
-    """{name: Sensitivity} of the `convolutions` (walk.Conv) for float32 images [N, 3, H, W]."""
+def sensitivities(tensors, config, images, seed, meter):
+    """{name: Sensitivity} of every convolution, for float32 images [N, 3, H, W]."""
     network = parameters.build_network(tensors, config)
     network.eval()
-    layers, seen = dict(network.named_sublayers()), {}
-    hooks = [layers[x.name].register_forward_post_hook(_keep(seen, x.name)) for x in convolutions]
+    convs, layers, seen = convolutions(config), dict(network.named_sublayers()), {}
+    hooks = [layers[name].register_forward_post_hook(_keep(seen, name)) for name in convs]
     random = np.random.default_rng(seed)
-    sums = {x.name: [0, 0, []] for x in convolutions}
+    sums = {name: [0, 0, []] for name in convs}
     for start in range(0, len(images), BATCH):
         logits = network(paddle.to_tensor(images[start : start + BATCH]))
         logits.backward(paddle.to_tensor(_fisher_root(logits.numpy(), random)))
-        for conv in convolutions:
-            _add(sums[conv.name], conv, *seen.pop(conv.name))
+        for name, conv in convs.items():
+            _add(sums[name], conv, *seen.pop(name))
         meter.count(len(logits))
     for hook in hooks:
         hook.remove()

@@ -20,36 +20,35 @@ ROW_CLASSES, COLUMN_CLASSES = 7, 18  # half octaves of the expected level
 
 
 class Plan(NamedTuple):
-    """A convolution's steps for c = 1: rows float64 [O], columns float64 [K]; order int64 [K]."""
+    """A convolution's steps for c = 1: float64 `rows` [O], `columns` [K]."""
 
     rows: np.ndarray
     columns: np.ndarray
-    moments: np.ndarray
 
 
-def plan(moments, rows):
+def plan(inputs, rows):
     """The Plan from moments [K + 1, K + 1] of the float inputs and the rows' sensitivities [O]."""
-    inputs = regularised(moments)
-    order = pivoted_order(inputs[:-1, :-1])
-    factor = inverse_factor(inputs[np.ix_(order, order)])
+    inputs = _ridged(inputs)
+    order = np.append(pivoted_order(inputs[:-1, :-1]), len(inputs) - 1)
     columns = np.empty(len(order))
-    columns[order] = factor.diagonal()
-    return Plan(1 / np.sqrt(rows), columns, moments)
+    columns[order] = inverse_factor(inputs[np.ix_(order, order)]).diagonal()
+    return Plan(1 / np.sqrt(rows), columns[:-1])
 
 
-def regularised(inputs):
-    """The moments with RIDGE added, but to the constant."""
-    found = inputs.copy()
-    size = len(found) - 1
-    found[np.arange(size), np.arange(size)] += RIDGE * found.diagonal()[:-1].mean() + 1e-12
-    return found
+def _ridged(inputs):
+    """The moments with RIDGE of their mean added, but to the constant's."""
+    ridge = np.full(len(inputs), RIDGE * inputs.diagonal()[:-1].mean() + 1e-30)
+    ridge[-1] = 1e-9 * inputs[-1, -1] + 1e-30
+    return inputs + np.diag(ridge)
 
 
-def step_bytes(values, bits, least):
-    """The nearest step bytes uint8 of positive `values` in units of 2^least."""
+def step_bytes(values, bits):
+    """(step bytes uint8, exponent): positive `values` are about their step_values * 2^exponent."""
     octave = np.floor(np.log2(values))
+    exponent = int(max(octave.min(), octave.max() - 255 // 2**bits + 1))
     mantissa = np.rint((values / 2.0**octave - 1) * 2**bits)
-    return np.clip((octave - least) * 2**bits + mantissa, 0, 255).astype(np.uint8)
+    steps = np.clip((octave - exponent) * 2**bits + mantissa, 0, 255)
+    return steps.astype(np.uint8), exponent
 
 
 class Frame(NamedTuple):
@@ -66,24 +65,15 @@ class Frame(NamedTuple):
 
 def frame(weight, the_plan, c):
     """The Frame of a weight [O, K]. What a class is: the absolute level's expected half octave."""
-    middle = np.sqrt(np.median(the_plan.rows) / np.median(the_plan.columns))
-    rows = step_bytes(the_plan.rows / middle, ROW_BITS, least := _least(the_plan.rows / middle))
-    columns = the_plan.columns * middle * c * 2.0**least
-    exponent = _least(columns)
-    columns = step_bytes(columns, COLUMN_BITS, exponent)
+    middle = np.median(the_plan.rows)
+    rows, row_exponent = step_bytes(the_plan.rows / middle, ROW_BITS)
+    columns, exponent = step_bytes(the_plan.columns * (middle * c), COLUMN_BITS)
+    exponent += row_exponent
     values = step_values(rows, ROW_BITS)[:, None] * np.ldexp(
         step_values(columns, COLUMN_BITS), exponent
     )
-    row_classes, column_classes = _classes(np.abs(weight) / values)
     order = visiting_order(columns)
-    return Frame(rows, columns, exponent, row_classes, column_classes, order, values)
-
-
-def _least(values):
-    """The exponent that step bytes count from; 40 octaves lie between."""
-    return int(np.floor(np.log2(values.max()))) - 40 if values.max() / values.min() > 2.0**40 else (
-        int(np.floor(np.log2(values.min())))
-    )
+    return Frame(rows, columns, exponent, *_classes(np.abs(weight) / values), order, values)
 
 
 def _classes(sizes):
@@ -120,38 +110,46 @@ def counted_bits(layers, prior):
     return (found + (np.arange(HIGHEST + 1) > 0)).astype(np.float32)
 
 
-def quantise(weight, bias, moments, the_plan, c, bits, rows_scale=1.0):
-    """The PackedLayer of a convolution: `weight` [O, K], `bias` [O], `moments` of its inputs."""
+def quantise(known, inputs, the_plan, c, bits):
+    """The PackedLayer of `known` (weight [O, K], bias [O]); `inputs` are its inputs' moments."""
+    weight, bias = known
     the_frame = frame(weight, the_plan, c)
     order = the_frame.order
-    inputs = regularised(moments)
     whole = np.append(order, len(order))
-    factor = inverse_factor(inputs[np.ix_(whole, whole)])
-    importance = rows_scale / (the_plan.rows * c) ** 2
+    factor = inverse_factor(_ridged(inputs)[np.ix_(whole, whole)]).astype(np.float32)
     classes = the_frame.row_classes[:, None] + the_frame.column_classes[order]
+    importance = 1 / (the_plan.rows * c) ** 2
     levels, errors = round_weights(
         weight[:, order], factor[:-1, :-1], the_frame.steps[:, order], importance, classes, bits,
         LAMBDA,
-    )
-    carried = errors @ factor[:-1, -1].astype(np.float32)
-    noise = np.sqrt((errors**2).sum(axis=1).mean())
-    bias_exponent = int(np.clip(np.floor(np.log2(max(noise, 1e-30) / 4)), -40, 40))
-    least = np.ceil(np.log2(max(np.abs(bias - carried).max(), 1e-30) / 32767))
-    bias_exponent = max(bias_exponent, int(least))
+    )  # fmt: skip
     found = np.empty_like(levels)
     found[:, order] = levels
+    noise = np.sqrt((errors**2).sum(axis=1).mean())
+    exponent, rounded = round_bias(bias - errors @ factor[:-1, -1], noise / 4)
     return PackedLayer(
-        found, the_frame.row_steps, the_frame.column_steps, the_frame.row_classes,
-        the_frame.column_classes, np.rint((bias - carried) / 2.0**bias_exponent).astype(np.int16),
-        the_frame.exponent, bias_exponent, True,
+        found,
+        *the_frame[:2],
+        *the_frame[3:5],
+        rounded,
+        the_frame.exponent,
+        exponent,
+        True,
     )
 
 
-def refit(weight, bias, moments):
-    """(weight [O, K], bias [O]) that come nearest to the wanted outputs, drawn to what they were."""
-    inputs = moments.inputs
-    ridge = np.append(np.full(len(inputs) - 1, RIDGE * inputs.diagonal()[:-1].mean() + 1e-12), 1e-9)
-    known = np.concatenate([weight, bias[:, None]], axis=1)
-    right = moments.outputs + known * ridge
-    found = np.linalg.solve(inputs + np.diag(ridge), right.T).T
-    return found[:, :-1].astype(np.float32), found[:, -1].astype(np.float32)
+def round_bias(bias, step):
+    """(exponent, int16 [O]) of float32 [O], in steps of about `step`."""
+    least = np.log2(max(np.abs(bias).max(), 1e-30) / 32767)
+    exponent = int(np.clip(np.ceil(max(least, np.log2(max(step, 1e-30)) - 0.5)), -64, 64))
+    return exponent, np.rint(bias / 2.0**exponent).astype(np.int16)
+
+
+def refit(known, moments):
+    """(weight [O, K], bias [O]) that come nearest to the wanted outputs, drawn to `known`."""
+    weight, bias = known
+    ridged = _ridged(moments.inputs)
+    ridge = ridged.diagonal() - moments.inputs.diagonal()
+    right = moments.outputs + np.concatenate([weight, bias[:, None]], axis=1) * ridge
+    found = np.linalg.solve(ridged, right.T).T.astype(np.float32)
+    return found[:, :-1], found[:, -1]

@@ -36,20 +36,20 @@ class Moments(NamedTuple):
 
 
 def convolutions(config):
-    """The Conv of each convolution, in the network's order."""
-    rows = architecture.stages(config['version'], config['bypass'], config['class_num'])
-    found = []
-    for row in rows:
+    """{name: Conv} of each convolution, in the network's order."""
+    found = {}
+    for row in architecture.stages(config['version'], config['bypass'], config['class_num']):
         if isinstance(row, architecture.Conv):
-            last = row.name == 'conv10'
-            padding, relu = (config['conv10_pad'], config.get('conv10_relu', True)) if last else (0, True)
-            found.append(Conv(row.name, row.kernel, row.stride, padding, relu))
+            found[row.name] = Conv(row.name, row.kernel, row.stride, 0, True)
         elif isinstance(row, architecture.Fire):
-            found.append(Conv(f'{row.name}.squeeze1x1', 1, 1, 0, True))
-            found.append(Conv(f'{row.name}.expand1x1', 1, 1, 0, True))
-            found.append(Conv(f'{row.name}.expand3x3', 3, 1, 1, True))
+            for part, kernel in (('squeeze1x1', 1), ('expand1x1', 1), ('expand3x3', 3)):
+                name = f'{row.name}.{part}'
+                found[name] = Conv(name, kernel, 1, kernel // 2, True)
             if row.bypass == 'complex':
-                found.append(Conv(f'{row.name}.bypass1x1', 1, 1, 0, False))
+                name = f'{row.name}.bypass1x1'
+                found[name] = Conv(name, 1, 1, 0, False)
+    pad, relu = config['conv10_pad'], config.get('conv10_relu', True)
+    found['conv10'] = found['conv10']._replace(padding=pad, relu=relu)
     return found
 
 
@@ -61,42 +61,38 @@ def walk(tensors, config, images, choose):
     array where these are the same.
     """
     x = y = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
-    rows = architecture.stages(config['version'], config['bypass'], config['class_num'])
+    convs = convolutions(config)
 
-    def both(conv, x, y):
-        chosen = choose(conv, x, y)
-        known = tensors[f'{conv.name}.weight'], tensors[f'{conv.name}.bias']
-        wanted = convolve(x, *known, conv)
+    def both(name, x, y):
+        known = tensors[f'{name}.weight'], tensors[f'{name}.bias']
+        chosen = choose(convs[name], x, y)
+        if name == 'conv10':
+            return None, None
+        wanted = convolve(x, *known, convs[name])
         if y is x and chosen[0] is known[0]:
             return wanted, wanted
-        return wanted, convolve(y, *chosen, conv)
+        return wanted, convolve(y, *chosen, convs[name])
 
-    for row in rows:
-        if row.name == 'conv10':
-            relu = config.get('conv10_relu', True)
-            choose(Conv('conv10', 1, 1, config['conv10_pad'], relu), x, y)
-        elif isinstance(row, architecture.Fire):
+    for row in architecture.stages(config['version'], config['bypass'], config['class_num']):
+        if isinstance(row, architecture.Fire):
             x, y = _fire(row, x, y, both)
-        elif row.name == 'conv1':
-            x, y = both(Conv('conv1', row.kernel, row.stride, 0, True), x, y)
+        elif isinstance(row, architecture.Conv):
+            x, y = both(row.name, x, y)
         elif row.name != 'pool1':  # which is done with conv1
             x, y = _apply(max_pool, x, y)
 
 
 def _fire(row, x, y, both):
-    squeezed = both(Conv(f'{row.name}.squeeze1x1', 1, 1, 0, True), x, y)
-    narrow = both(Conv(f'{row.name}.expand1x1', 1, 1, 0, True), *squeezed)
-    wide = both(Conv(f'{row.name}.expand3x3', 3, 1, 1, True), *squeezed)
-    beside = x, y
-    if row.bypass == 'complex':
-        beside = both(Conv(f'{row.name}.bypass1x1', 1, 1, 0, False), x, y)
+    squeezed = both(f'{row.name}.squeeze1x1', x, y)
+    narrow = both(f'{row.name}.expand1x1', *squeezed)
+    wide = both(f'{row.name}.expand3x3', *squeezed)
+    beside = both(f'{row.name}.bypass1x1', x, y) if row.bypass == 'complex' else (x, y)
+    same = narrow[0] is narrow[1] and wide[0] is wide[1]
     found = []
-    for i in range(2):
+    for i in range(1 if same else 2):
         whole = np.concatenate([narrow[i], wide[i]], axis=3)
         found.append(whole + beside[i] if row.bypass else whole)
-        if narrow[0] is narrow[1] and wide[0] is wide[1]:
-            return found * 2
-    return found
+    return found * 2 if same else found
 
 
 def _apply(function, x, y):
@@ -143,31 +139,67 @@ def columns(x, conv):
     count, height, width, channels = x.shape
     high, wide = (height - kernel) // stride + 1, (width - kernel) // stride + 1
     found = np.empty((count, high, wide, kernel * kernel, channels), np.float32)
-    for down in range(kernel):
-        for right in range(kernel):
-            part = x[:, down : down + stride * high : stride, right : right + stride * wide : stride]
-            found[:, :, :, down * kernel + right] = part[:, :high, :wide]
+    for place in range(kernel * kernel):
+        down, right = divmod(place, kernel)
+        found[:, :, :, place] = x[:, down::stride, right::stride][:, :high, :wide]
     return found.reshape(count, high, wide, -1)
 
 
-def moments(conv, wanted, given, weight, bias, places, random):
-    """The Moments of a convolution; `places` [N, H', W'] says how much each place of it counts."""
+def moments(conv, wanted, given, known, places, random):
+    """The Moments of a convolution, at places taken by `random`.
+
+    `wanted` and `given` as in walk; `known` is the float (weight, bias); `places` [N, H', W'] says
+    how much each place of the output counts.
+    """
     count, size = len(places), places[0].size
     taken = min(size, -(-MOST_PLACES // count))
-    inputs = outputs = 0
-    flat = weight.reshape(len(bias), -1)
+    sums = 0, 0
     for start in range(0, count, CHUNK):
         part = slice(start, start + CHUNK)
         chosen = np.stack([random.permutation(size)[:taken] for _ in places[part]])
         weights = np.take_along_axis(places[part].reshape(-1, size), chosen, axis=1).ravel()
         seen = _sample(given[part], conv, chosen)
-        target = seen if wanted is given else _sample(wanted[part], conv, chosen)
-        target = target[:, :-1] @ flat.T + bias
-        weighted = seen * weights[:, None]
-        inputs = inputs + weighted.T @ seen
-        outputs = outputs + target.T @ weighted
-    total = inputs[-1, -1]
-    return Moments((inputs / total).astype(np.float64), (outputs / total).astype(np.float64))
+        hoped = seen if wanted is given else _sample(wanted[part], conv, chosen)
+        sums = _added(sums, seen, _outputs(hoped, known), weights)
+    return _mean(sums)
+
+
+def pooled_moments(conv, wanted, given, known, places):
+    """The Moments of what a convolution gives on the average of its places.
+
+    This is what the logits are made of: an error that all places share does not average out.
+    """
+    sums = 0, 0
+    for start in range(0, len(places), CHUNK):
+        part = slice(start, start + CHUNK)
+        count, size = places[part].shape[0], places[0].size
+        share = places[part].reshape(count, 1, size)
+        weights = share.sum(axis=2).ravel()
+        share = share / share.sum(axis=2, keepdims=True)
+        everywhere = np.tile(np.arange(size), (count, 1))
+
+        def mean(x, part=part, share=share, everywhere=everywhere):
+            return (share @ _sample(x[part], conv, everywhere).reshape(*everywhere.shape, -1))[:, 0]
+
+        seen = mean(given)
+        hoped = seen if wanted is given else mean(wanted)
+        sums = _added(sums, seen, _outputs(hoped, known), weights)
+    return _mean(sums)
+
+
+def _outputs(inputs, known):
+    weight, bias = known
+    return inputs[:, :-1] @ weight.reshape(len(bias), -1).T + bias
+
+
+def _added(sums, seen, hoped, weights):
+    weighted = seen * weights[:, None]
+    return sums[0] + weighted.T @ seen, sums[1] + hoped.T @ weighted
+
+
+def _mean(sums):
+    total = sums[0][-1, -1]
+    return Moments(*((found / total).astype(np.float64) for found in sums))
 
 
 def _sample(x, conv, chosen):

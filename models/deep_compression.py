@@ -29,14 +29,20 @@ VERSION, BYPASS, CLASS_NUM, CONV10_PAD = '1.0', None, 1000, 1
 MOST_BYTES = 16 << 20
 
 
-def is_net(content):
-    """Whether a file's bytes can be such a file: the counts at its start give its length."""
-    shapes = _weight_shapes()
-    if len(content) < 4 * LAYERS:
+def is_net(path):
+    """Whether a file is such a one: by its name, or by the counts that give its length."""
+    path = Path(path)
+    with open(path, 'rb') as file:
+        return path.suffix == '.net' or _fits(file.read(4 * LAYERS), path.stat().st_size)
+
+
+def _fits(head, size):
+    """Whether the counts in `head` make a file of `size` bytes."""
+    if len(head) < 4 * LAYERS:
         return False
-    counts = np.frombuffer(content, '<u4', LAYERS).astype(np.int64)
-    length = sum(_layer_bytes(int(n), shape[0]) for n, shape in zip(counts, shapes.values()))
-    return 4 * LAYERS + length == len(content)
+    counts = np.frombuffer(head, '<u4', LAYERS).tolist()
+    shapes = _weight_shapes().values()
+    return size == 4 * LAYERS + sum(_layer_bytes(n, shape[0]) for n, shape in zip(counts, shapes))
 
 
 def read_net(path):
@@ -48,7 +54,7 @@ def read_net(path):
     if path.stat().st_size > MOST_BYTES:
         raise UserError(f'{path}: is larger than {MOST_BYTES >> 20} MiB; no such network is')
     content = path.read_bytes()
-    if not is_net(content):
+    if not _fits(content[: 4 * LAYERS], len(content)):
         raise UserError(
             f'{path}: is no Deep Compression file of SqueezeNet v1.0, or is cut short: the '
             f'counts at its start do not give its {len(content)} bytes'

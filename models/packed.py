@@ -52,7 +52,7 @@ from typing import NamedTuple
 import numpy as np
 
 from common.console import UserError, printable
-from common.files import atomic_write
+from common.files import DATA, atomic_write
 from network import architecture
 from pictures import lists
 
@@ -66,7 +66,7 @@ MOST_LEVEL = 32767
 BASES = {1: 256, 2: 16, 3: 6, 4: 4, 5: 3}  # levels to a byte: symbols that each can be
 SIDES = ('row_steps', 'column_steps', 'row_classes', 'column_classes', 'bias_low', 'bias_high')
 KEYS = {'config', 'imagenet_names', 'row_bits', 'column_bits', 'layers', 'packing', 'lengths'}
-SYNSET_WORDS = Path(__file__).resolve().parents[1] / 'data' / 'synset_words.txt'
+SYNSET_WORDS = DATA / 'synset_words.txt'
 
 
 class PackedLayer(NamedTuple):
@@ -101,13 +101,18 @@ class Packed(NamedTuple):
 def read_packed(path):
     """(tensors, config) of a packed file, the configuration as it stands there. UserError."""
     packed = load(path)
+    return tensors_of(packed), packed.config
+
+
+def tensors_of(packed):
+    """{name: float32 array} of a Packed, in the network's order."""
     shapes = layer_shapes(packed.config)
     tensors = {}
     for name, layer in packed.layers.items():
         weight = weights(layer, packed.row_bits, packed.column_bits)
         tensors[f'{name}.weight'] = weight.reshape(shapes[name])
         tensors[f'{name}.bias'] = biases(layer)
-    return tensors, packed.config
+    return tensors
 
 
 def weights(layer, row_bits, column_bits):
@@ -254,9 +259,10 @@ def _imagenet_names():
 # --- reading --------------------------------------------------------------------------------------
 
 
-def is_packed(start):
-    """Whether a file that begins with these bytes says that it is a packed one."""
-    return start.startswith(MAGIC)
+def is_packed(path):
+    """Whether a file says that it is a packed one, by its first bytes or its name."""
+    with open(path, 'rb') as file:
+        return file.read(len(MAGIC)) == MAGIC or Path(path).suffix == '.sqz'
 
 
 def load(path):
@@ -302,7 +308,7 @@ def unpack(content):
 
 def _checked(content):
     """What follows the checksum."""
-    if len(content) < HEAD.size + LENGTH.size or not is_packed(content):
+    if len(content) < HEAD.size + LENGTH.size or not content.startswith(MAGIC):
         raise UserError('is no packed file, or is cut short')
     _, version, digest = HEAD.unpack_from(content)
     if version != VERSION:

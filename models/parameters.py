@@ -19,9 +19,10 @@ import safetensors.numpy
 from caffe_format import caffemodel
 from common.console import UserError, notice
 from common.files import DATA, atomic_write, partial_neighbour, read_regular_file, sync_folder
-from models import other_files, other_squeezenets, paddle_v2, restricted_pickle
+from models import other_files, other_squeezenets, packed, paddle_v2, restricted_pickle
 from models.configuration import (
     Told,
+    check_config,
     complete,
     config_text,
     make_config,
@@ -29,6 +30,7 @@ from models.configuration import (
     refuse_contradiction,
     settle,
 )
+from models.deep_compression import is_net, read_net
 from models.tensors import check_tensors, finish, recognise, refuse_other_types
 
 CONVERTED = Path('caffe_params')  # what caffe2paddle.py writes
@@ -60,6 +62,10 @@ def read_model(path, told=NOTHING_TOLD, say=notice):
         return _read_pdparams(content, path, told, say)
     if paddle_v2.is_tar(content):
         return paddle_v2.read_tar(content, path, told, say)
+    for recognises, read in ((packed.is_packed, packed.read_packed), (is_net, read_net)):
+        if recognises(path):
+            tensors, config = read(path)
+            return finish(tensors, complete(check_config(config, path), told, path, say), path)
     return read_caffemodel(path, told, say)
 
 

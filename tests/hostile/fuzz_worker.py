@@ -21,6 +21,7 @@ from common.opencv_setup import MAX_PIXELS  # noqa: E402
 
 import hostile_caffe  # noqa: E402
 import hostile_models  # noqa: E402
+import hostile_packed  # noqa: E402
 import hostile_pictures  # noqa: E402
 import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
@@ -34,7 +35,7 @@ from pictures import lists  # noqa: E402
 from training import checkpoint  # noqa: E402
 
 CRAFTED, MUTATED = {}, {}
-for _module in (hostile_caffe, hostile_models, hostile_pictures):
+for _module in (hostile_caffe, hostile_models, hostile_packed, hostile_pictures):
     CRAFTED.update(_module.CRAFTED)
     MUTATED.update(_module.MUTATED)
 SECONDS = 10  # of CPU for an input; the largest picture that is admitted takes 4
@@ -110,6 +111,8 @@ READERS = {  # kind: what reads it, the error that it may end in
     'pdparams': (lambda d: read_model(d / 'model.pdparams', d), (UserError, OSError)),
     'v2': (lambda d: read_model(d, d), (UserError, OSError)),
     'tar': (lambda d: read_model(d / 'model.tar', d), (UserError, OSError)),
+    'sqz': (lambda d: read_model(d / 'net.sqz', d), (UserError, OSError)),
+    'net': (lambda d: read_model(d / 'old.net', d), (UserError, OSError)),
     'checkpoint': (read_checkpoint, UserError),
     'list': (read_list, lists.ListError),
     'picture': (read_picture, reader.PictureError),
