@@ -36,8 +36,12 @@ def rows(packed, size):
 
 def _level_bits(layers):
     """Bits of each layer's levels: -log2 of the frequency in the class."""
-    pairs = [level_classes(x).astype(np.int64).ravel() << 16 | (x.levels.ravel() + 32768)
-             for x in layers]  # fmt: skip
+    pairs = [
+        (
+            level_classes(layer).astype(np.int64) << 16 | layer.levels.astype(np.int64) + 32768
+        ).ravel()
+        for layer in layers
+    ]
     kinds, place, counts = np.unique(np.concatenate(pairs), return_inverse=True, return_counts=True)
     totals = np.bincount(kinds >> 16, counts)
     each = -np.log2(counts / totals[kinds >> 16])[place]

@@ -1,0 +1,111 @@
+"""compress.py as a command: sizes kept, honest words, every reader takes its file."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from models import packed, parameters
+
+PHOTOS = ROOT / 'data' / 'photos'
+TEXTURES = ROOT / 'data' / 'textures'
+
+
+@pytest.fixture(scope='module')
+def model(tmp_path_factory, seeded_tensors):
+    """A model directory of three classes with small inputs, so that it is quick."""
+    folder = tmp_path_factory.mktemp('model')
+    config = parameters.make_config('1.1', None, 3, class_names=['a', 'b', 'größe'])
+    config['preprocessing'].update(resize_size=64, crop=64)
+    parameters.write_model(folder, seeded_tensors('1.1', class_num=3), config)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def val_list(tmp_path_factory):
+    path = tmp_path_factory.mktemp('lists') / 'val.txt'
+    pictures = sorted(TEXTURES.rglob('*.jpg'))[:12]
+    path.write_text(''.join(f'{p} {i % 3}\n' for i, p in enumerate(pictures)))
+    return path
+
+
+@pytest.fixture
+def compress(run_script, model):
+    return lambda *arguments: run_script('compress.py', '--model', model, *arguments)
+
+
+def test_a_file_of_the_size_asked_for_that_every_command_reads(
+    compress, run_script, val_list, tmp_path
+):
+    done = compress(
+        '--pictures', PHOTOS, '--val_list', val_list, '--output', 'a.sqz', '--size', 90000
+    )
+    assert done.returncode == 0, done
+    size = (tmp_path / 'a.sqz').stat().st_size
+    assert 85000 < size <= 90000
+    assert f'{size:,} bytes' in done.stdout
+    for words in ('agree on', 'KL divergence', 'top-1', 'lost', 'gained', 'sign test', 'AlexNet'):
+        assert words in done.stdout
+    assert 'the same float32 network at the same speed' in done.stdout
+
+    tensors, config = parameters.read_model(tmp_path / 'a.sqz')
+    assert config['class_names'] == ['a', 'b', 'größe']
+    assert config['preprocessing']['crop'] == 64
+
+    listed = run_script('compress.py', '--list', 'a.sqz').stdout.splitlines()
+    assert len(listed) == 1 + 26 + 2
+    *rows, total = [int(line.split()[-1]) for line in listed[1:]]
+    assert sum(rows) == total == size
+
+    seen = run_script('infer.py', '--model', 'a.sqz', PHOTOS / 'cat.jpg')
+    assert seen.returncode == 0 and 'größe' in seen.stdout
+    done = run_script('caffe2paddle.py', '--to_caffe', 'a.sqz', '--output', 'a.caffemodel')
+    assert done.returncode == 0, done
+    back, _ = parameters.read_model(tmp_path / 'a.caffemodel')
+    assert all(np.array_equal(back[name], value) for name, value in tensors.items())
+
+
+def test_the_same_seed_gives_the_same_bytes_without_pictures_too(compress, tmp_path):
+    for name, seed in (('a', 1), ('b', 1), ('c', 2)):
+        done = compress('--output', f'{name}.sqz', '--size', 120000, '--seed', seed)
+        assert done.returncode == 0, done
+        assert 'no pictures: fitted on coloured noise' in done.stdout
+    a, b, c = ((tmp_path / f'{name}.sqz').read_bytes() for name in 'abc')
+    assert a == b != c
+    assert packed.unpack(a).config['class_num'] == 3
+
+
+def test_most_loss_says_by_its_status_whether_it_was_met(compress, val_list, tmp_path):
+    done = compress('--val_list', val_list, '--most_loss', 100, '--output', 'a.sqz')
+    assert done.returncode == 0, done
+    lost = re.findall(r'([\d,]+) bytes lose', done.stdout)
+    assert len(lost) >= 1
+    assert (tmp_path / 'a.sqz').stat().st_size < 300_000
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [
+        (['--pictures', 'nowhere'], 'nowhere'),
+        (['--pictures', 'empty'], 'empty: holds no pictures'),
+        (['--most_loss', 1], '--most_loss needs pictures'),
+        (['--size', 100], '100 bytes cannot be reached'),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(compress, tmp_path, arguments, words):
+    (tmp_path / 'empty').mkdir()
+    done = compress('--output', 'a.sqz', *arguments)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert words in line
+    assert not (tmp_path / 'a.sqz').exists()
+
+
+def test_list_of_no_packed_file_is_one_line(run_script, tmp_path):
+    (tmp_path / 'a.sqz').write_text(json.dumps({}))
+    done = run_script('compress.py', '--list', 'a.sqz')
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert 'a.sqz: is no packed file' in line
