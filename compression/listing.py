@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.packed import level_classes
+from models.level_streams import level_classes
 
 
 class Row(NamedTuple):
