@@ -13,8 +13,8 @@ from compression.rounding import inverse_factor, pivoted_order, round_weights
 from models.packed import PackedLayer, step_values, visiting_order
 
 ROW_BITS, COLUMN_BITS = 2, 2
-LAMBDA = 0.4  # squared steps that a bit is worth
-RIDGE = 1e-2  # of the moments' mean diagonal
+LAMBDA = 0.25  # squared steps that a bit is worth
+RIDGE = 2e-2  # of the moments' mean diagonal
 HIGHEST = 40  # level with a cost of its own
 ROW_CLASSES, COLUMN_CLASSES = 7, 18  # half octaves of the expected level
 

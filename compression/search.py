@@ -8,7 +8,7 @@ from models import packed
 from models.packed import Packed
 
 PLACES_SHARE = 0.1  # of each place's weight is the same for all places
-ALPHA = 0.4  # share of the places' own moments beside the rows' Fisher matrices
+ALPHA = 0.25  # share of the places' own moments beside the rows' Fisher matrices
 ROW_SHARE = 0.05  # of each row's sensitivity is the mean's
 TRIALS = 12  # of c, on the float network's inputs
 WALKS = 4
