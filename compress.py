@@ -18,6 +18,7 @@ import reader
 from common.console import Meter, UserError, one_line_errors
 from compression import calibration, comparison, listing, material, search
 from models import packed, parameters
+from models.configuration import add_model_flags, told
 from network.preprocessing import preprocessing_of
 
 SIZE = 400_000  # bytes
@@ -31,6 +32,7 @@ def parse_arguments(argv=None):
     parser.add_argument('--model', help='what to compress (default: caffe_params if it is there, '
                         'else the bundled weights)')  # fmt: skip
     parser.add_argument('--output', help='the file to write; its name ends in .sqz by custom')
+    add_model_flags(parser)
     goal = parser.add_mutually_exclusive_group()
     goal.add_argument(
         '--size', type=int, help=f'bytes that the file may have (default {SIZE})', default=None
@@ -69,7 +71,7 @@ def main(argv=None):
     args = parse_arguments(argv)
     if args.list:
         return print_layers(args.list)
-    tensors, config = parameters.read_model(args.model or parameters.default_model())
+    tensors, config = parameters.read_model(args.model or parameters.default_model(), told(args))
     pictures = material.gather(args, config)
     for line in pictures.remarks:
         print(line, flush=True)

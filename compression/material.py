@@ -10,7 +10,7 @@ from common.console import Meter, UserError
 from network.preprocessing import preprocessing_of
 from pictures import folders, lists
 
-CROPS = 800  # that the network is fitted on
+CROPS = 1000  # that the network is fitted on
 VIEWS = (4, 5, 3, 7, 1)  # of a picture, while there are too few: five_crop's, plus 5 if mirrored
 HELD_OUT = 8  # every eighth picture, where there is no val list
 MOST_HELD_OUT = 500

@@ -64,7 +64,6 @@ MOST_BYTES = 16 << 20  # of a file, and of its header's text
 MOST_CLASSES = 64
 SIDES = ('row_steps', 'column_steps', 'row_classes', 'column_classes', 'bias_low', 'bias_high')
 KEYS = {'config', 'imagenet_names', 'row_bits', 'column_bits', 'layers', 'packing', 'lengths'}
-SYNSET_WORDS = DATA / 'synset_words.txt'
 
 
 class PackedLayer(NamedTuple):
@@ -206,7 +205,7 @@ def _side_bytes(layers):
 
 
 def _imagenet_names():
-    return lists.read_names_file(SYNSET_WORDS)
+    return lists.read_class_names(DATA / 'synset_words.txt')
 
 
 # --- reading --------------------------------------------------------------------------------------
