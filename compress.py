@@ -136,7 +136,10 @@ def smallest(compressor, judge, most_loss):
     size, best, last = compressor.usual_size(), None, None
     try:
         while size <= compressor.largest_size():
-            last = compressor.compress(int(size))
+            try:
+                last = compressor.compress(int(size))
+            except UserError:  # so small no file can be
+                break
             loss = judge.compare(last).loss()
             say(f'{len(packed.pack(last)):,} bytes lose {loss:.2f} points')
             if loss <= most_loss:
@@ -150,6 +153,8 @@ def smallest(compressor, judge, most_loss):
         if best is None:
             raise
         say('interrupted: the smallest file so far is kept')
+    if last is None:
+        raise UserError('no file of a usual size can be made of this network')
     if best is None:
         say(f'no file of up to 8 bits a weight loses as little as {most_loss} points')
     return best or last, best is not None

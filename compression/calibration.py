@@ -15,6 +15,7 @@ from compression.walk import columns, convolutions
 from models import parameters
 
 BATCH = 8  # crops at a time
+LEAST = 1e-12  # of all that is felt: a dead layer is felt a little too
 
 
 class Sensitivity(NamedTuple):
@@ -34,6 +35,8 @@ def sensitivities(tensors, config, images, seed, meter):
     """{name: Sensitivity} of every convolution, for float32 images [N, 3, H, W]."""
     network = parameters.build_network(tensors, config)
     network.eval()
+    for name, parameter in network.named_parameters():  # one is enough for the way back to it
+        parameter.stop_gradient = name != 'conv1.bias'
     convs, layers, seen = convolutions(config), dict(network.named_sublayers()), {}
     hooks = [layers[name].register_forward_post_hook(_keep(seen, name)) for name in convs]
     random = np.random.default_rng(seed)
@@ -47,7 +50,11 @@ def sensitivities(tensors, config, images, seed, meter):
     for hook in hooks:
         hook.remove()
     return {
-        name: Sensitivity(fisher / len(images), rows / rows.sum(), np.concatenate(places))
+        name: Sensitivity(
+            fisher / len(images) + LEAST * np.eye(len(fisher)),
+            (rows + LEAST) / (rows + LEAST).sum(),
+            np.concatenate(places) + LEAST,
+        )
         for name, (fisher, rows, places) in sums.items()
     }
 
@@ -81,5 +88,7 @@ def _fisher_root(logits, random):
     """Vectors v [N, C] of random signs whose v v^T are diag(p) - p p^T on the average."""
     exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
     p = exponents / exponents.sum(axis=1, keepdims=True)
+    if logits.shape[1] == 1:  # of one class the probability is 1, whatever its logit is
+        return random.choice(np.array([-1, 1], np.float32), logits.shape)
     signs = np.sqrt(p) * random.choice(np.array([-1, 1], np.float32), logits.shape)
     return (signs - p * signs.sum(axis=1, keepdims=True)).astype(np.float32)

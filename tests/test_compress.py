@@ -77,6 +77,20 @@ def test_the_same_seed_gives_the_same_bytes_without_pictures_too(compress, tmp_p
     assert packed.unpack(a).config['class_num'] == 3
 
 
+@pytest.mark.parametrize(('version', 'bypass'), [('1.0', 'complex'), ('1.1', 'simple')])
+def test_other_networks_are_compressed_too(run_script, seeded_tensors, tmp_path, version, bypass):
+    """Padded conv10 without a ReLU, one class."""
+    config = parameters.make_config(version, bypass, 1, 1, conv10_relu=False)
+    config['preprocessing'].update(resize_size=64, crop=64)
+    parameters.write_model(tmp_path / 'net', seeded_tensors(version, bypass, 1), config)
+    done = run_script(
+        'compress.py', '--model', 'net', '--output', 'a.sqz', '--size', 150000, '--pictures', PHOTOS
+    )
+    assert done.returncode == 0, done
+    assert (tmp_path / 'a.sqz').stat().st_size <= 150000
+    assert parameters.read_model(tmp_path / 'a.sqz')[1] == config
+
+
 def test_most_loss_says_by_its_status_whether_it_was_met(compress, val_list, tmp_path):
     done = compress('--val_list', val_list, '--most_loss', 100, '--output', 'a.sqz')
     assert done.returncode == 0, done

@@ -222,3 +222,12 @@ def test_a_giant_file_is_not_read(tmp_path):
         file.truncate((16 << 20) + 1)
     with pytest.raises(UserError, match=r'giant\.sqz: is larger than 16 MiB'):
         packed.load(tmp_path / 'giant.sqz')
+
+
+def test_the_bundled_file_is_the_bundled_network():
+    path = packed.DATA / 'squeezenet_v1.1.sqz'
+    assert path.stat().st_size <= 400_000
+    tensors, config = packed.read_packed(path)
+    assert (config['version'], config['class_num']) == ('1.1', 1000)
+    assert tensors['conv10.weight'].shape == (1000, 512, 1, 1)
+    assert config['source']['file'] == 'squeezenet_v1.1.caffemodel'
