@@ -1,12 +1,12 @@
 """compress.py as a command: sizes kept, honest words, every reader takes its file."""
 
 import json
-import re
 
 import numpy as np
 import pytest
 from conftest import ROOT
 
+import compress as command
 from models import packed, parameters
 
 PHOTOS = ROOT / 'data' / 'photos'
@@ -91,12 +91,39 @@ def test_other_networks_are_compressed_too(run_script, seeded_tensors, tmp_path,
     assert parameters.read_model(tmp_path / 'a.sqz')[1] == config
 
 
-def test_most_loss_says_by_its_status_whether_it_was_met(compress, val_list, tmp_path):
-    done = compress('--val_list', val_list, '--most_loss', 100, '--output', 'a.sqz')
-    assert done.returncode == 0, done
-    lost = re.findall(r'([\d,]+) bytes lose', done.stdout)
-    assert len(lost) >= 1
-    assert (tmp_path / 'a.sqz').stat().st_size < 300_000
+class Sizes:
+    """Stands for a Compressor whose file of n bytes loses `lost(n)` points, and for its Judge."""
+
+    def __init__(self, lost):
+        self.lost = lost
+
+    def usual_size(self):
+        return 400
+
+    def largest_size(self):
+        return 1200
+
+    def compress(self, size):
+        return bytes(size)
+
+    def compare(self, made):
+        return self
+
+    def loss(self):
+        return self.lost
+
+
+@pytest.mark.parametrize(('most', 'size'), [(1.0, 625), (5.0, 210), (0.1, None)])
+def test_most_loss_finds_the_smallest_size_that_meets_it(monkeypatch, most, size):
+    sizes = Sizes(0)
+    sizes.compare = lambda made: Sizes(500 / len(made))
+    monkeypatch.setattr(command.packed, 'pack', lambda made: made)
+    made, kept = command.smallest(sizes, sizes, most)
+    assert kept == (size is not None)
+    if most == 1.0:
+        assert 500 <= len(made) <= size
+    elif kept:
+        assert 100 <= len(made) <= 125
 
 
 @pytest.mark.parametrize(
