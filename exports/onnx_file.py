@@ -1,0 +1,149 @@
+"""A model as ONNX, node by node from the table of the network, by Caffe's names.
+
+Input `data` float32 [N, 3, crop, crop] as the network takes it, output `logits` [N, class_num]; or,
+with preprocessing in the graph, input `picture` uint8 [N, crop, crop, 3] RGB, output `prob`. The
+metadata holds class_names and preprocessing as JSON. ONNX: operators of opset 13.
+"""
+
+import json
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from common.console import UserError
+from network import architecture
+from network.preprocessing import preprocessing_of
+
+OPSET = 13  # the first with a quantisation step per channel; ONNX Runtime, OpenVINO and web read it
+IR_VERSION = 8
+
+
+def build(tensors, config, preprocessing=False):
+    """The onnx.ModelProto of a model; `preprocessing`: from RGB bytes to probabilities."""
+    graph = _Graph(tensors)
+    size, class_num = preprocessing_of(config).crop, config['class_num']
+    if preprocessing:
+        data = _add_preprocessing(graph, preprocessing_of(config))
+        source = helper.make_tensor_value_info(
+            'picture', TensorProto.UINT8, ['N', size, size, 3], 'RGB'
+        )
+    else:
+        data = 'data'
+        source = helper.make_tensor_value_info(data, TensorProto.FLOAT, ['N', 3, size, size])
+    result = _add_network(graph, data, config)
+    if preprocessing:
+        result = graph.add('Softmax', [result], 'prob', axis=1)
+    output = helper.make_tensor_value_info(result, TensorProto.FLOAT, ['N', class_num])
+    weights = [numpy_helper.from_array(value, name) for name, value in graph.constants.items()]
+    model = helper.make_model(
+        helper.make_graph(graph.nodes, 'SqueezeNet', [source], [output], weights),
+        opset_imports=[helper.make_opsetid('', OPSET)],
+        ir_version=IR_VERSION,
+        producer_name='SqueezeNet for PaddlePaddle',
+    )
+    helper.set_model_props(model, _metadata(config))
+    onnx.checker.check_model(model)
+    return model
+
+
+class _Graph:
+    """Nodes in order, and constants by name."""
+
+    def __init__(self, tensors):
+        self.nodes, self.constants = [], dict(tensors)
+
+    def add(self, kind, inputs, output, name=None, **attributes):
+        """Add a node that computes `output`, which is its name, too, unless `name` says another."""
+        self.nodes.append(helper.make_node(kind, inputs, [output], name or output, **attributes))
+        return output
+
+    def conv(self, name, x, relu=True, **attributes):
+        """A convolution; as in Caffe, the blob after the ReLU has the convolution's name."""
+        parameter = name.replace('/', '.')
+        inputs = [x, f'{parameter}.weight', f'{parameter}.bias']
+        attributes['kernel_shape'] = self.constants[inputs[1]].shape[2:]
+        if not relu:
+            return self.add('Conv', inputs, name, **attributes)
+        raw = self.add('Conv', inputs, f'{name}/before_relu', name, **attributes)
+        module, slash, layer = name.rpartition('/')
+        return self.add('Relu', [raw], name, f'{module}{slash}relu_{layer}')
+
+    def constant(self, name, value):
+        self.constants[name] = value
+        return name
+
+
+def _add_preprocessing(graph, wanted):
+    """From uint8 NHWC RGB to the network's input: scale * (pixel - mean), in its channel order."""
+    x = graph.add('Cast', ['picture'], 'picture/float', to=TensorProto.FLOAT)
+    x = graph.add('Transpose', [x], 'picture/channels_first', perm=[0, 3, 1, 2])
+    if wanted.channel_order == 'BGR':
+        order = graph.constant('bgr', np.array([2, 1, 0], np.int64))
+        x = graph.add('Gather', [x, order], 'picture/bgr', axis=1)
+    mean = np.array(wanted.mean, np.float32).reshape(1, 3, 1, 1)
+    last = wanted.scale == 1
+    x = graph.add('Sub', [x, graph.constant('mean', mean)], 'data' if last else 'data/unscaled')
+    if last:
+        return x
+    scale = np.array(wanted.scale, np.float32)
+    return graph.add('Mul', [x, graph.constant('scale', scale)], 'data')
+
+
+def _add_network(graph, x, config):
+    for row in architecture.stages(config['version'], config['bypass'], config['class_num']):
+        if isinstance(row, architecture.MaxPool):
+            x = graph.add(
+                'MaxPool', [x], row.name, kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1
+            )
+        elif isinstance(row, architecture.Fire):
+            x = _add_fire(graph, x, row)
+        elif row.name == 'conv10':
+            pads = [config['conv10_pad']] * 4
+            x = graph.conv(row.name, x, config['conv10_relu'], pads=pads)
+        else:
+            x = graph.conv(row.name, x, strides=[row.stride, row.stride])
+    x = graph.add('GlobalAveragePool', [x], 'pool10')
+    return graph.add('Flatten', [x], 'logits', axis=1)
+
+
+def _add_fire(graph, x, row):
+    squeezed = graph.conv(f'{row.name}/squeeze1x1', x)
+    small = graph.conv(f'{row.name}/expand1x1', squeezed)
+    large = graph.conv(f'{row.name}/expand3x3', squeezed, pads=[1, 1, 1, 1])
+    expanded = graph.add('Concat', [small, large], f'{row.name}/concat', axis=1)
+    if row.bypass is None:
+        return expanded
+    if row.bypass == 'complex':
+        x = graph.conv(f'{row.name}/bypass1x1', x, relu=False)
+    return graph.add('Add', [expanded, x], f'{row.name}/bypass')
+
+
+def _metadata(config):
+    kept = ('version', 'bypass', 'conv10_pad', 'conv10_relu', 'preprocessing', 'class_names')
+    return {
+        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in ((name, config.get(name)) for name in kept)
+        if value is not None
+    }
+
+
+def run(content, images, threads=0):
+    """What ONNX Runtime makes of `images` with the model `content` (bytes): its one output."""
+    return session(content, threads)(images)
+
+
+def session(content, threads=0):
+    """A function from images to the one output, on ONNX Runtime's CPU; 0 threads: every core."""
+    import onnxruntime  # here, since a file can be written without it
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    found = onnxruntime.InferenceSession(content, options, ['CPUExecutionProvider'])
+    name = found.get_inputs()[0].name
+    return lambda images: found.run(None, {name: images})[0]
+
+
+def need_onnxruntime(what):
+    """Raises UserError where ONNX Runtime is not installed."""
