@@ -122,6 +122,19 @@ function addTo(x, y) {
   for (let i = 0; i < x.data.length; i++) x.data[i] += y.data[i];
 }
 
+// [name, outputs, inputs] of each convolution, in the order of the packed file.
+function convolutionShapes(rows) {
+  return rows.flatMap(({ kind, name, in_channels: inputs, ...row }) => {
+    if (kind === 'MaxPool') return [];
+    if (kind === 'Conv') return [[name, row.out_channels, inputs * row.kernel ** 2]];
+    const { s1x1, e1x1, e3x3 } = row;
+    const shapes = [[`${name}.squeeze1x1`, s1x1, inputs], [`${name}.expand1x1`, e1x1, s1x1],
+      [`${name}.expand3x3`, e3x3, s1x1 * 9]];
+    if (row.bypass === 'complex') shapes.push([`${name}.bypass1x1`, e1x1 + e3x3, inputs]);
+    return shapes;
+  });
+}
+
 // A network from the rows of its table and {name: {weight, bias}}: a function from a blob to
 // {map, logits}, conv10's blob and the mean of each of its channels.
 function makeNetwork(rows, tensors, { conv10_pad, conv10_relu }) {

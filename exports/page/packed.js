@@ -4,18 +4,17 @@
 const HEAD = 44;  // bytes before the header: magic, version, sha256, length of the header
 const SIDES = ['row_steps', 'column_steps', 'row_classes', 'column_classes', 'bias_low',
   'bias_high'];
+const NOT_IN_HTML = [0, 13, 60];  // NUL, CR, <
 const BASES = [0, 256, 16, 6, 4, 3];  // levels to a byte: how many symbols each can be
 
-// {config, tensors} of a file's bytes; tensors: {name: {weight, bias}}, Float32Arrays. `shapes`:
-// [name, outputs, inputs] of each convolution, in order. Throws an Error for a damaged file.
+// {name: {weight, bias}} as Float32Arrays of a file's bytes. `shapes`: [name, outputs, inputs] of
+// each convolution, in order. Throws an Error for a damaged file.
 async function unpack(bytes, shapes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   if (view.getUint32(0, true) !== 0x1a5a5153 || view.getUint32(4, true) !== 1) {
     throw new Error('not a packed network of version 1');
   }
-  if (sha256(bytes.subarray(40)).some((byte, i) => byte !== bytes[8 + i])) {
-    throw new Error('the network is damaged: its checksum does not fit');
-  }
+  await checkSum(bytes.subarray(40), bytes.subarray(8, 40));
   const start = HEAD + view.getUint32(40, true);
   const header = JSON.parse(new TextDecoder().decode(await inflate(bytes.subarray(HEAD, start))));
   const streams = await Promise.all(cut(bytes, start, header.lengths).map(inflate));
@@ -39,7 +38,13 @@ async function unpack(bytes, shapes) {
         (low | layer.bias_high[o] << 24 >> 16) * 2 ** biasExponent),
     };
   });
-  return { config: header.config, tensors };
+  return tensors;
+}
+
+async function checkSum(bytes, wanted) {
+  if (!globalThis.crypto?.subtle) return;  // as in pages that a server gives without https
+  const found = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
+  if (found.some((byte, i) => byte !== wanted[i])) throw new Error('its checksum does not fit');
 }
 
 function cut(bytes, start, lengths) {
@@ -116,55 +121,17 @@ function steps(bytes, bits, exponent) {
 
 // --- bytes ---------------------------------------------------------------------------------------
 
-// Bytes from text of seven bits a character; of what HTML would change, only these bits count.
+// Bytes from the text that web_page.py makes of them: seven bits a character, or sixteen.
 function bytesOf(text, length) {
   const bytes = new Uint8Array(length);
-  for (let i = 0, at = 0, held = 0, bits = 0; at < length; i++) {
-    held = held << 7 | text.charCodeAt(i) & 127;
-    bits += 7;
-    if (bits >= 8) {
+  for (let i = 0, at = 0, held = 0, bits = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i), long = code >= 256;
+    const value = long ? NOT_IN_HTML[code - 256 >> 9] << 9 | code - 256 & 511 : code;
+    held = held << (long ? 16 : 7) | value;
+    for (bits += long ? 16 : 7; bits >= 8; held &= (1 << bits) - 1) {
       bits -= 8;
       bytes[at++] = held >> bits;
-      held &= (1 << bits) - 1;
     }
   }
   return bytes;
-}
-
-// FIPS 180-4
-function sha256(bytes) {
-  const fraction = (x) => (x - Math.floor(x)) * 2 ** 32 | 0;
-  const primes = [];
-  for (let n = 2; primes.length < 64; n++) if (primes.every((p) => n % p)) primes.push(n);
-  const constants = primes.map((prime) => fraction(Math.cbrt(prime)));
-  const state = Int32Array.from(primes.slice(0, 8), (prime) => fraction(Math.sqrt(prime)));
-  const padded = new DataView(new ArrayBuffer(Math.ceil((bytes.length + 9) / 64) * 64));
-  new Uint8Array(padded.buffer).set(bytes);
-  padded.setUint8(bytes.length, 128);
-  padded.setUint32(padded.byteLength - 4, bytes.length * 8);
-  const words = new Int32Array(64);
-  for (let at = 0; at < padded.byteLength; at += 64) {
-    for (let i = 0; i < 16; i++) words[i] = padded.getInt32(at + 4 * i);
-    mix(state, words, constants);
-  }
-  const digest = new DataView(new ArrayBuffer(32));
-  state.forEach((word, i) => digest.setInt32(4 * i, word));
-  return new Uint8Array(digest.buffer);
-}
-
-function mix(state, words, constants) {
-  const turn = (x, n) => x >>> n | x << 32 - n;
-  for (let i = 16; i < 64; i++) {
-    const early = words[i - 15], late = words[i - 2];
-    words[i] = words[i - 16] + (turn(early, 7) ^ turn(early, 18) ^ early >>> 3)
-      + words[i - 7] + (turn(late, 17) ^ turn(late, 19) ^ late >>> 10);
-  }
-  let [a, b, c, d, e, f, g, h] = state;
-  for (let i = 0; i < 64; i++) {
-    const first = h + (turn(e, 6) ^ turn(e, 11) ^ turn(e, 25)) + (e & f ^ ~e & g)
-      + constants[i] + words[i];
-    const second = (turn(a, 2) ^ turn(a, 13) ^ turn(a, 22)) + (a & b ^ a & c ^ b & c);
-    [h, g, f, e, d, c, b, a] = [g, f, e, d + first | 0, c, b, a, first + second | 0];
-  }
-  [a, b, c, d, e, f, g, h].forEach((word, i) => { state[i] += word; });
 }

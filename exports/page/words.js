@@ -1,0 +1,48 @@
+// What the page says, in English and Chinese.
+'use strict';
+
+const WORDS = {
+  en: {
+    subtitle: (count, size) =>
+      `${count === 1 ? 'One class' : `${count} classes`} in ${size} kilobytes of network`,
+    other: '中文',
+    drop: 'Drop a picture here, paste one, or click to choose',
+    choose: 'Choose a picture',
+    camera: 'Camera',
+    shoot: 'Take the photo',
+    where: 'Where it looked',
+    sees: 'What the network sees',
+    loading: 'Unpacking the network …',
+    ready: 'Ready for a picture.',
+    looking: 'Looking …',
+    took: (seconds) => `Seen in ${seconds} s. Click a class to see where it is in the picture.`,
+    private: 'All of it happens in this page. Your pictures stay on your device.',
+    noPicture: 'This is no picture that the browser can read.',
+    noFile: 'Only a picture file can be dropped here.',
+    small: (crop) => `The picture is too small: both sides need ${crop} pixels at least.`,
+    thin: 'The picture is too long and thin.',
+    noCamera: 'The browser gives no camera to this page.',
+    broken: 'This page is damaged, or the browser too old for it: ',
+  },
+  zh: {
+    subtitle: (count, size) => `${count} 个类别，网络仅 ${size} KB`,
+    other: 'English',
+    drop: '把图片拖到这里、粘贴，或点击选择',
+    choose: '选择图片',
+    camera: '摄像头',
+    shoot: '拍照',
+    where: '显示关注区域',
+    sees: '网络看到了什么',
+    loading: '正在解压网络……',
+    ready: '请给一张图片。',
+    looking: '正在识别……',
+    took: (seconds) => `用时 ${seconds} 秒。点击某个类别，可查看它在图中的位置。`,
+    private: '全部计算都在本页面内完成，图片不会离开您的设备。',
+    noPicture: '浏览器无法读取这张图片。',
+    noFile: '这里只能拖入图片文件。',
+    small: (crop) => `图片太小：宽和高都至少要 ${crop} 像素。`,
+    thin: '图片过于细长。',
+    noCamera: '浏览器没有给本页面提供摄像头。',
+    broken: '本页面已损坏，或者浏览器版本过旧：',
+  },
+};

@@ -1,0 +1,83 @@
+"""A model as one HTML file: packed network, its decoder, the network in JavaScript, the page.
+
+The files of page/ are put into page/index.html, less their comments. The packed network stands in it
+as text that is an eighth longer than its bytes, so that one of 400 kB stays below 0.5 MB; base64
+would add a third.
+"""
+
+import json
+import re
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from network import architecture
+
+TEMPLATE = Path(__file__).parent / 'page'
+NOT_IN_HTML = b'\0\r<'
+
+
+def build(packed, config):
+    """The page's text, of the bytes of a packed file and its model's configuration.
+
+    `config` must have class_names. The text is UTF-8 where it is written.
+    """
+    names = _deflate(json.dumps(config['class_names'], ensure_ascii=False).encode())
+    about = {
+        'class_num': config['class_num'],
+        'conv10_pad': config['conv10_pad'],
+        'conv10_relu': config['conv10_relu'],
+        'preprocessing': config['preprocessing'],
+        'rows': _rows(config),
+        'names_bytes': len(names),
+        'model_bytes': len(packed),
+    }
+    parts = {
+        'about': json.dumps(about, separators=(',', ':')).replace('<', '\\u003c'),
+        'names': text_of(names),
+        'model': text_of(packed),
+    }
+    page = (TEMPLATE / 'index.html').read_text(encoding='utf-8')
+    return re.sub(r'\{\{(.+?)\}\}', lambda found: _part(found[1], parts), page)
+
+
+def _part(name, parts):
+    if name in parts:
+        return parts[name]
+    lines = (TEMPLATE / name).read_text(encoding='utf-8').splitlines()
+    lines = [line.strip() for line in lines]
+    return '\n'.join(line for line in lines if line and not line.startswith('//'))
+
+
+def _rows(config):
+    """The table of the network as JSON has it."""
+    rows = architecture.stages(config['version'], config['bypass'], config['class_num'])
+    return [{'kind': type(row).__name__, **row._asdict()} for row in rows]
+
+
+def text_of(content):
+    """Bytes as text that takes a byte of UTF-8 for every seven bits, or two for sixteen.
+
+    Seven bits, highest first, are a character of ASCII; but where that would be NUL, CR or <, which
+    HTML changes or reads as markup, the nine bits that follow are taken, too, into one character
+    from U+0100 on.
+    """
+    padded = np.frombuffer(content + bytes(4), np.uint8).astype(np.int64)
+    windows = (padded[:-2] << 16 | padded[1:-1] << 8 | padded[2:]).tolist()
+    letters, at = [], 0
+    while at < 8 * len(content):
+        sixteen = windows[at >> 3] >> (8 - (at & 7)) & 0xFFFF
+        seven = sixteen >> 9
+        if seven in NOT_IN_HTML:
+            letters.append(256 + 512 * NOT_IN_HTML.index(seven) + (sixteen & 511))
+            at += 16
+        else:
+            letters.append(seven)
+            at += 7
+    return ''.join(map(chr, letters))
+
+
+def _deflate(content):
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return packer.compress(content) + packer.flush()
