@@ -9,28 +9,21 @@ import json
 from pathlib import Path
 
 import numpy as np
-import paddle
 from paddle import inference
 
 from common.files import atomic_write
-from models.inference import build_program
+from models.inference import program_suffix
 
 NAME = 'inference'  # as PaddleClas and Paddle's servers call it
 
 
-def has_new_programs():
-    """Whether this Paddle writes programs as .json (PIR), not as .pdmodel."""
-    return bool(paddle.get_flags('FLAGS_enable_pir_api')['FLAGS_enable_pir_api'])
-
-
 def files():
     """Names of the network's file and the parameters' file in such a directory."""
-    return f'{NAME}.{"json" if has_new_programs() else "pdmodel"}', f'{NAME}.pdiparams'
+    return f'{NAME}{program_suffix()}', f'{NAME}.pdiparams'
 
 
-def write(directory, tensors, config):
-    """Write the directory: all three files or none. Returns their names."""
-    program = build_program(tensors, config)
+def write(directory, program, config):
+    """Write a models.inference.Program: all three files or none. Returns their names."""
     network, weights = files()
     text = json.dumps(config, indent=2, ensure_ascii=False) + '\n'
     with (

@@ -11,7 +11,6 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from common.console import UserError
 from network import architecture
 from network.preprocessing import preprocessing_of
 
@@ -128,22 +127,21 @@ def _metadata(config):
     }
 
 
-def run(content, images, threads=0):
-    """What ONNX Runtime makes of `images` with the model `content` (bytes): its one output."""
-    return session(content, threads)(images)
+def session(model, threads=0, outputs=None):
+    """A function from images to what ONNX Runtime's CPU makes of them with `model` (bytes).
 
-
-def session(content, threads=0):
-    """A function from images to the one output, on ONNX Runtime's CPU; 0 threads: every core."""
+    It gives the one output, or the list of those named in `outputs`. 0 threads: one a core.
+    """
     import onnxruntime  # here, since a file can be written without it
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    found = onnxruntime.InferenceSession(content, options, ['CPUExecutionProvider'])
+    options.log_severity_level = 3  # errors alone
+    found = onnxruntime.InferenceSession(model, options, ['CPUExecutionProvider'])
     name = found.get_inputs()[0].name
-    return lambda images: found.run(None, {name: images})[0]
 
+    def run(images):
+        results = found.run(outputs, {name: images})
+        return results if outputs else results[0]
 
-def need_onnxruntime(what):
-    """Raises UserError where ONNX Runtime is not installed."""
+    return run

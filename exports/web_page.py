@@ -1,7 +1,7 @@
 """A model as one HTML file: packed network, its decoder, the network in JavaScript, the page.
 
-The files of page/ are put into page/index.html, less their comments. The packed network stands in it
-as text that is an eighth longer than its bytes, so that one of 400 kB stays below 0.5 MB; base64
+The files of page/ are put into page/index.html, less their comments. The packed network stands in
+it as text that is an eighth longer than its bytes, so that one of 400 kB stays below 0.5 MB; base64
 would add a third.
 """
 

@@ -53,7 +53,7 @@ function speak() {
   say(...status);
 }
 
-const painted = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+const painted = () => new Promise((done) => setTimeout(done, 30));
 
 async function show(getPicture) {
   const model = await ready;
