@@ -22,15 +22,17 @@ import paddle
 import reader
 from common.console import Meter, UserError, one_line_errors
 from common.files import DATA, atomic_write
-from exports import inference_model
-from models import parameters
+from exports import browser, inference_model, web_page
+from models import packed, parameters
 from models.inference import build_program, program_suffix
 from network.preprocessing import RESIZES, preprocessing_of
 from pictures import lists
+from pictures.decoding import load_picture
 from results import evaluation
 
-CALIBRATION_PICTURES = 200  # more change nothing that can be measured
-BATCH = 8  # of pictures, for ONNX Runtime
+KINDS = ('onnx', 'onnx_int8', 'paddle', 'page')
+CALIBRATION_PICTURES = 200
+BATCH = 8  # pictures, for ONNX Runtime
 TOLERANCE = 1e-3  # of logits, as a part of the largest one where that is above 1
 
 
@@ -50,12 +52,12 @@ def parse_arguments(argv=None):
     parser.add_argument(
         '--to',
         required=True,
-        choices=list(WRITERS),
+        choices=KINDS,
         help='ONNX; ONNX in int8; the directory of Paddle Inference; one HTML file that holds all',
     )
     parser.add_argument('--output', required=True, type=Path, help='file or directory to write')
     parser.add_argument(
-        '--resize', choices=RESIZES, help="how pictures come to size, if not as the model's says"
+        '--resize', choices=RESIZES, help="record this, not what the model's config.json says"
     )
     parser.add_argument(
         '--image',
@@ -78,12 +80,11 @@ def parse_arguments(argv=None):
     )
     onnx.add_argument('--val_list', help='for int8: list on which it is compared with float32')
     onnx.add_argument('--data_dir', help="where the lists' paths start (default: their folders)")
-    paddle_inference = parser.add_argument_group('Paddle Inference')
-    paddle_inference.add_argument(
+    parser.add_argument_group('Paddle Inference').add_argument(
         '--pdmodel',
         action='store_true',
         help='the older .pdmodel in place of .json, for Paddle Lite and Paddle Serving; '
-        'so does FLAGS_enable_pir_api=0',
+        'FLAGS_enable_pir_api=0 does so, too',
     )
     args = parser.parse_args(argv)
     _check_arguments(parser, args)
@@ -113,42 +114,50 @@ def main(argv=None):
         command = [sys.executable, __file__, *(sys.argv[1:] if argv is None else argv)]
         return subprocess.call(command, env=environment)
     paddle.set_device('cpu')
-    tensors, config = parameters.read_model(args.model or parameters.default_model())
+    args.model = Path(args.model or parameters.default_model())
+    tensors, config = parameters.read_model(args.model)
     config = {**config, 'class_names': evaluation.class_names(config)}
     if args.resize:
         config['preprocessing'] = {**config['preprocessing'], 'resize': args.resize}
-    return WRITERS[args.to](args, tensors, config)
+    write = {
+        'onnx': to_onnx,
+        'onnx_int8': to_onnx_int8,
+        'paddle': to_paddle,
+        'page': to_page,
+    }
+    return write[args.to](args, tensors, config)
 
 
-# --- the writers ----------------------------------------------------------------------------------
+# --- one function for each kind -------------------------------------------------------------------
 
 
 def to_onnx(args, tensors, config):
     onnx_file = _import_onnx('onnx_file')
     content = onnx_file.build(tensors, config, args.preprocessing).SerializeToString()
     crop = _check_picture(args, config)
-    found = _run_onnx(content, _feed(args, config, crop))
-    if found is not None:
+    try:
+        found = onnx_file.session(content)(_feed(args, config, crop))
+    except ImportError:
+        print('not checked: onnxruntime is not installed (pip install -r requirements-export.txt)')
+    else:
         wanted = _logits(tensors, config, crop)
         _check('ONNX Runtime', found, _softmax(wanted) if args.preprocessing else wanted)
     _write_file(args.output, content)
 
 
 def to_onnx_int8(args, tensors, config):
-    quantised = _import_onnx('quantised')
-    onnx_file = _import_onnx('onnx_file')
-    calibration = _read_list(args, args.calibrate)
-    pictures = args.val_list and _read_list(args, args.val_list, config['class_num'])
+    quantised, onnx_file = _import_onnx('quantised'), _import_onnx('onnx_file')
+    calibration = lists.read_list(args.calibrate, args.data_dir)
+    pictures = args.val_list and lists.read_list(args.val_list, args.data_dir, config['class_num'])
     crop = _check_picture(args, config)
-    content = quantised.quantise(
-        tensors, config, args.preprocessing, _calibration_feeds(args, config, calibration)
-    )
+    feeds = _calibration_feeds(args, config, calibration)
+    content = quantised.quantise(tensors, config, args.preprocessing, feeds)
     float_content = onnx_file.build(tensors, config, args.preprocessing).SerializeToString()
+
     feed = _feed(args, config, crop)
-    found, wanted = onnx_file.session(content)(feed), _logits(tensors, config, crop)
-    found = found if args.preprocessing else _softmax(found)
-    difference = np.abs(found - _softmax(wanted)).max()
-    print(f'int8 against Paddle in float32, {args.image}: probabilities within {difference:.1e}')
+    found, wanted = onnx_file.session(content)(feed), _softmax(_logits(tensors, config, crop))
+    difference = np.abs((found if args.preprocessing else _softmax(found)) - wanted).max()
+    print(f'int8 and Paddle in float32 on {args.image}: probabilities within {difference:.1e}')
     _write_file(args.output, content)
     print(f'float32 has {len(float_content):,} bytes')
     print(quantised.speeds(float_content, content, feed))
@@ -161,153 +170,33 @@ def to_onnx_int8(args, tensors, config):
 def to_paddle(args, tensors, config):
     program = build_program(tensors, config)
     crop = _check_picture(args, config)
+    images = reader.network_input(crop, preprocessing_of(config))
     with tempfile.TemporaryDirectory(prefix='squeezenet-') as folder:
         inference_model.write(folder, program, config)
-        images = reader.network_input(crop, preprocessing_of(config))
-        _check('Paddle Inference', inference_model.run(folder, images), _logits(tensors, config, crop))
+        found = inference_model.run(folder, images)
+    _check('Paddle Inference', found, _logits(tensors, config, crop))
     files = inference_model.write(args.output, program, config)
     print(f'written: {args.output} ({", ".join(files)})')
 
 
 def to_page(args, tensors, config):
-    content = _packed_file(args, tensors, config)
-    tensors, _ = packed.unpack_model(content)
+    content, tensors = _packed(args.model, tensors, config)
     page = web_page.build(content, config)
-    found = browser.find()
-    if found is None:
-        print('not checked: there is neither Chromium or Chrome nor Node')
+    runner = browser.find()
+    if runner is None:
+        print('not checked: neither Chromium, Chrome nor Node is installed')
     else:
-        logits = browser.ask(found, page, load_picture(args.image)[..., ::-1])['logits']
-        crop = _check_picture(args, config)
-        _check(Path(found[1]).name, np.array([logits]), _logits(tensors, config, crop))
+        picture = load_picture(args.image)[..., ::-1]
+        found = np.array([browser.ask(runner, page, picture)['logits']])
+        _check(runner.name, found, _logits(tensors, config, _check_picture(args, config)))
     _write_file(args.output, page.encode())
 
 
-WRITERS),
-        help='ONNX; ONNX in int8; the directory of Paddle Inference; one HTML file that holds all',
-    )
-    parser.add_argument('--output', required=True, type=Path, help='file or directory to write')
-    parser.add_argument(
-        '--resize', choices=RESIZES, help="how pictures come to size, if not as the model's says"
-    )
-    parser.add_argument(
-        '--image',
-        type=Path,
-        default=DATA / 'photos' / 'cat.jpg',
-        help='the picture that the check is made on (default: the bundled cat)',
-    )
-    onnx = parser.add_argument_group('ONNX')
-    onnx.add_argument(
-        '--preprocessing',
-        action='store_true',
-        help='mean, scale, channel order and softmax in the graph: from uint8 RGB [N, height, '
-        'width, 3] to probabilities',
-    )
-    onnx.add_argument(
-        '--calibrate',
-        metavar='LIST',
-        help=f'for int8: list of pictures of the usual kind, of which {CALIBRATION_PICTURES} are '
-        'used; the labels are not',
-    )
-    onnx.add_argument('--val_list', help='for int8: list on which it is compared with float32')
-    onnx.add_argument('--data_dir', help="where the lists' paths start (default: their folders)")
-    paddle_inference = parser.add_argument_group('Paddle Inference')
-    paddle_inference.add_argument(
-        '--pdmodel',
-        action='store_true',
-        help='the older .pdmodel in place of .json, for Paddle Lite and Paddle Serving; '
-        'so does FLAGS_enable_pir_api=0',
-    )
-    args = parser.parse_args(argv)
-    _check_arguments(parser, args)
-    return args
-
-
-def _check_arguments(parser, args):
-    int8 = args.to == 'onnx_int8'
-    if int8 and not args.calibrate:
-        parser.error('--to onnx_int8 needs --calibrate LIST, pictures that show it the ranges')
-    for name, fits in (
-        ('preprocessing', args.to.startswith('onnx')),
-        ('calibrate', int8),
-        ('val_list', int8),
-        ('data_dir', int8),
-        ('pdmodel', args.to == 'paddle'),
-    ):
-        if getattr(args, name) and not fits:
-            parser.error(f'--{name} does not go with --to {args.to}')
-
-
-@one_line_errors
-def main(argv=None):
-    args = parse_arguments(argv)
-    if args.pdmodel and program_suffix() != '.pdmodel':  # decided once, as Paddle is loaded
-        environment = {**os.environ, 'FLAGS_enable_pir_api': '0'}
-        command = [sys.executable, __file__, *(sys.argv[1:] if argv is None else argv)]
-        return subprocess.call(command, env=environment)
-    paddle.set_device('cpu')
-    tensors, config = parameters.read_model(args.model or parameters.default_model())
-    config = {**config, 'class_names': evaluation.class_names(config)}
-    if args.resize:
-        config['preprocessing'] = {**config['preprocessing'], 'resize': args.resize}
-    return WRITERS[args.to](args, tensors, config)
-
-
-# --- the writers ----------------------------------------------------------------------------------
-
-
-def to_onnx(args, tensors, config):
-    onnx_file = _import_onnx('onnx_file')
-    content = onnx_file.build(tensors, config, args.preprocessing).SerializeToString()
-    crop = _check_picture(args, config)
-    found = _run_onnx(content, _feed(args, config, crop))
-    if found is not None:
-        wanted = _logits(tensors, config, crop)
-        _check('ONNX Runtime', found, _softmax(wanted) if args.preprocessing else wanted)
-    _write_file(args.output, content)
-
-
-def to_onnx_int8(args, tensors, config):
-    quantised = _import_onnx('quantised')
-    onnx_file = _import_onnx('onnx_file')
-    calibration = _read_list(args, args.calibrate)
-    pictures = args.val_list and _read_list(args, args.val_list, config['class_num'])
-    crop = _check_picture(args, config)
-    content = quantised.quantise(
-        tensors, config, args.preprocessing, _calibration_feeds(args, config, calibration)
-    )
-    float_content = onnx_file.build(tensors, config, args.preprocessing).SerializeToString()
-    feed = _feed(args, config, crop)
-    found, wanted = onnx_file.session(content)(feed), _logits(tensors, config, crop)
-    found = found if args.preprocessing else _softmax(found)
-    difference = np.abs(found - _softmax(wanted)).max()
-    print(f'int8 against Paddle in float32, {args.image}: probabilities within {difference:.1e}')
-    _write_file(args.output, content)
-    print(f'float32 has {len(float_content):,} bytes')
-    print(quantised.speeds(float_content, content, feed))
-    if pictures:
-        with Meter('comparison', len(pictures)) as meter:
-            batches = _batches(args, config, pictures, np.arange(len(pictures)), meter)
-            print(quantised.compare(float_content, content, batches))
-
-
-def to_paddle(args, tensors, config):
-    program = build_program(tensors, config)
-    crop = _check_picture(args, config)
-    with tempfile.TemporaryDirectory(prefix='squeezenet-') as folder:
-        inference_model.write(folder, program, config)
-        images = reader.network_input(crop, preprocessing_of(config))
-        _check('Paddle Inference', inference_model.run(folder, images), _logits(tensors, config, crop))
-    files = inference_model.write(args.output, program, config)
-    print(f'written: {args.output} ({", ".join(files)})')
-
-
-def to_page(args, tensors, config):
-    packed = _packed_bytes(args, tensors, config)
+def _packed(path, tensors, config):
+    """The bytes of the model `path` as a packed file, and the tensors that it holds."""
+    if path.is_file() and packed.is_packed(path.read_bytes()):
+        return path.read_bytes(), tensors
     raise NotImplementedError
-
-
-WRITERS = {'onnx': to_onnx, 'onnx_int8': to_onnx_int8, 'paddle': to_paddle, 'page': to_page}
 
 
 # --- what they share ------------------------------------------------------------------------------
@@ -323,14 +212,6 @@ def _import_onnx(name):
         ) from None
 
 
-def _run_onnx(content, feed):
-    """What ONNX Runtime computes; None, and a line, where it is not installed."""
-    try:
-        return _import_onnx('onnx_file').session(content)(feed)
-    except ImportError:
-        print('not checked: onnxruntime is not installed (pip install -r requirements-export.txt)')
-
-
 def _check_picture(args, config):
     """The crop of --image: uint8 [1, crop, crop, 3] BGR."""
     return reader.preprocess(args.image, preprocessing_of(config))[None]
@@ -343,18 +224,11 @@ def _feed(args, config, crops):
     return reader.network_input(crops, preprocessing_of(config))
 
 
-def _read_list(args, path, class_num=None):
-    return lists.read_list(path, args.data_dir, class_num)
-
-
-def _batches(args, config, pictures, indices, meter=None):
+def _batches(args, config, pictures, indices, meter):
     """Yields (feed, labels) of the pictures at `indices`."""
-    for _, crops, labels in reader.eval_loader(
-        pictures, preprocessing_of(config), BATCH, indices
-    ):
+    for _, crops, labels in reader.eval_loader(pictures, preprocessing_of(config), BATCH, indices):
         yield _feed(args, config, crops), labels
-        if meter is not None:
-            meter.count(len(labels))
+        meter.count(len(labels))
 
 
 def _calibration_feeds(args, config, pictures):

@@ -115,7 +115,8 @@ def _add_fire(graph, x, row):
         return expanded
     if row.bypass == 'complex':
         x = graph.conv(f'{row.name}/bypass1x1', x, relu=False)
-    return graph.add('Add', [expanded, x], f'{row.name}/bypass')
+    # Sum, not Add: what OpenCV 4.14 fuses Add and the convolution before it into is nonsense.
+    return graph.add('Sum', [expanded, x], f'{row.name}/bypass')
 
 
 def _metadata(config):
