@@ -30,7 +30,8 @@ def measure(options, folder):
     lists['one'] = timing.first_lines(pictures, 1, folder)
     picture = lists['one'].read_text(encoding='utf-8').rsplit(None, 1)[0]
     run(ROOT / 'caffe2paddle.py', '--output', folder / 'model')
-    run(HERE / 'peers.py', 'export', folder / 'model')
+    onnx = folder / 'model' / 'network.onnx'
+    run(ROOT / 'export.py', '--model', folder / 'model', '--to', 'onnx', '--output', onnx)
 
     contest = Contest(folder, lists)
     contest.ours('few')

@@ -1,8 +1,8 @@
 """What people would use instead of infer.py, with the same weights: a network behind a feed.
 
-python peers.py export MODEL_DIRECTORY                 writes network.onnx into it
 python peers.py NETWORK FEED MODEL_DIRECTORY LIST OUTPUT.csv
 
+MODEL_DIRECTORY holds model.safetensors and network.onnx, which export.py writes.
 NETWORK is onnxruntime, openvino or torch. FEED is cv2 or pil, a loop that reads 16 pictures, then
 runs the network on every core; threads, where each core's thread reads 4 with cv2 and runs a
 network of its own on them; or dataloader, torch's, with PIL and a process per core.
@@ -55,6 +55,11 @@ def _finish(picture):
 # How the network is run: float32 [N, 3, 227, 227] -> probabilities [N, 1000]
 
 
+def softmax(logits):
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
 def onnxruntime_network(directory, threads):
     import onnxruntime
 
@@ -62,7 +67,7 @@ def onnxruntime_network(directory, threads):
     options.intra_op_num_threads = threads
     path, providers = os.path.join(directory, 'network.onnx'), ['CPUExecutionProvider']
     session = onnxruntime.InferenceSession(path, options, providers)
-    return lambda images: session.run(None, {'images': images})[0]
+    return lambda images: softmax(session.run(None, {'data': images})[0])
 
 
 def openvino_network(directory, threads):
@@ -71,7 +76,7 @@ def openvino_network(directory, threads):
     settings = {'INFERENCE_NUM_THREADS': threads, 'INFERENCE_PRECISION_HINT': 'f32'}
     path = os.path.join(directory, 'network.onnx')
     request = openvino.Core().compile_model(path, 'CPU', settings).create_infer_request()
-    return lambda images: request.infer({0: images})[0].copy()
+    return lambda images: softmax(request.infer({0: images})[0])
 
 
 def torch_network(directory, threads):
@@ -129,48 +134,6 @@ def in_threads(make_network, paths, cores):
         yield from pool.map(work, range(0, len(paths), 4))
 
 
-def export(directory):
-    """Write MODEL_DIRECTORY/network.onnx, made node by node of our parameters."""
-    from onnx import TensorProto, helper, numpy_helper, save
-
-    from models import parameters
-    from network import architecture
-
-    tensors, config = parameters.read_model(directory)
-    nodes = []
-
-    def add(kind, inputs, output, **attributes):
-        nodes.append(helper.make_node(kind, inputs, [output], **attributes))
-        return output
-
-    def conv(name, x, **attributes):
-        return add('Relu', [add('Conv', [x, f'{name}.weight', f'{name}.bias'], f'{name}/sum',
-                                **attributes)], name)  # fmt: skip
-
-    x = 'images'
-    for row in architecture.stages(config['version'], config['bypass'], config['class_num']):
-        if isinstance(row, architecture.MaxPool):
-            x = add('MaxPool', [x], row.name, kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1)
-        elif isinstance(row, architecture.Fire):
-            squeezed = conv(f'{row.name}.squeeze1x1', x)
-            small = conv(f'{row.name}.expand1x1', squeezed)
-            large = conv(f'{row.name}.expand3x3', squeezed, pads=[1, 1, 1, 1])
-            x = add('Concat', [small, large], row.name, axis=1)
-        else:
-            x = conv(row.name, x, strides=[row.stride, row.stride])
-    x = add('Flatten', [add('GlobalAveragePool', [x], 'pool10')], 'logits')
-    x = add('Softmax', [x], 'probabilities', axis=1)
-    graph = helper.make_graph(
-        nodes,
-        'SqueezeNet',
-        [helper.make_tensor_value_info('images', TensorProto.FLOAT, ['n', 3, 227, 227])],
-        [helper.make_tensor_value_info(x, TensorProto.FLOAT, ['n', config['class_num']])],
-        [numpy_helper.from_array(value, name) for name, value in tensors.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=9)
-    save(model, os.path.join(directory, 'network.onnx'))
-
-
 def main(network, feed, directory, list_path, output):
     with open(list_path, encoding='utf-8') as file:
         paths, labels = zip(*(line.rsplit(None, 1) for line in file))
@@ -184,7 +147,4 @@ def main(network, feed, directory, list_path, output):
 
 
 if __name__ == '__main__':
-    if sys.argv[1] == 'export':
-        export(sys.argv[2])
-    else:
-        main(*sys.argv[1:])
+    main(*sys.argv[1:])
