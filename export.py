@@ -19,6 +19,7 @@ import common.paddle_setup  # noqa: F401 - before Paddle
 import numpy as np
 import paddle
 
+import compress
 import reader
 from common.console import Meter, UserError, one_line_errors
 from common.files import DATA, atomic_write
@@ -33,6 +34,8 @@ from results import evaluation
 KINDS = ('onnx', 'onnx_int8', 'paddle', 'page')
 CALIBRATION_PICTURES = 200
 BATCH = 8  # pictures, for ONNX Runtime
+PAGE_MODEL = 390_000  # bytes of a packed network that leave room for all else in a page of
+MOST_BYTES = 500_000  # bytes
 TOLERANCE = 1e-3  # of logits, as a part of the largest one where that is above 1
 
 
@@ -65,7 +68,7 @@ def parse_arguments(argv=None):
         default=DATA / 'photos' / 'cat.jpg',
         help='the picture that the check is made on (default: the bundled cat)',
     )
-    onnx = parser.add_argument_group('ONNX')
+    onnx = parser.add_argument_group('ONNX, and pages where they say so')
     onnx.add_argument(
         '--preprocessing',
         action='store_true',
@@ -76,7 +79,7 @@ def parse_arguments(argv=None):
         '--calibrate',
         metavar='LIST',
         help=f'for int8: list of pictures of the usual kind, of which {CALIBRATION_PICTURES} are '
-        'used; the labels are not',
+        'used; the labels are not. For a page: what the network is packed on, if it is not yet',
     )
     onnx.add_argument('--val_list', help='for int8: list on which it is compared with float32')
     onnx.add_argument('--data_dir', help="where the lists' paths start (default: their folders)")
@@ -97,9 +100,9 @@ def _check_arguments(parser, args):
         parser.error('--to onnx_int8 needs --calibrate LIST, pictures that show it the ranges')
     for name, fits in (
         ('preprocessing', args.to.startswith('onnx')),
-        ('calibrate', int8),
+        ('calibrate', int8 or args.to == 'page'),
         ('val_list', int8),
-        ('data_dir', int8),
+        ('data_dir', args.calibrate),
         ('pdmodel', args.to == 'paddle'),
     ):
         if getattr(args, name) and not fits:
@@ -179,8 +182,8 @@ def to_paddle(args, tensors, config):
     print(f'written: {args.output} ({", ".join(files)})')
 
 
-def to_page(args, tensors, config):
-    content, tensors = _packed(args.model, tensors, config)
+def to_page(args, _, config):
+    content, tensors = _packed(args)
     page = web_page.build(content, config)
     runner = browser.find()
     if runner is None:
@@ -190,13 +193,27 @@ def to_page(args, tensors, config):
         found = np.array([browser.ask(runner, page, picture)['logits']])
         _check(runner.name, found, _logits(tensors, config, _check_picture(args, config)))
     _write_file(args.output, page.encode())
+    if args.output.stat().st_size > MOST_BYTES:
+        print(f'above {MOST_BYTES:,} bytes: a smaller --size of compress.py makes it smaller')
 
 
-def _packed(path, tensors, config):
-    """The bytes of the model `path` as a packed file, and the tensors that it holds."""
-    if path.is_file() and packed.is_packed(path.read_bytes()):
-        return path.read_bytes(), tensors
-    raise NotImplementedError
+def _packed(args):
+    """The bytes of --model as a packed file, and the tensors that they hold."""
+    if args.model.is_file() and packed.is_packed(args.model):
+        return args.model.read_bytes(), packed.read_packed(args.model)[0]
+    source = ['--train_list', args.calibrate] if args.calibrate else []
+    print(
+        f'{args.model}: packed to {PAGE_MODEL:,} bytes first, by compress.py, '
+        + (f'on {args.calibrate}' if source else 'without pictures; --calibrate LIST does better'),
+        flush=True,
+    )
+    with tempfile.TemporaryDirectory(prefix='squeezenet-') as folder:
+        file = Path(folder) / 'packed.sqz'
+        goal = ['--model', str(args.model), '--size', str(PAGE_MODEL), '--output', str(file)]
+        where = ['--data_dir', args.data_dir] if args.data_dir else []
+        if compress.main([*goal, *source, *where]):
+            raise ExportError(f'{args.model}: could not be packed')
+        return file.read_bytes(), packed.read_packed(file)[0]
 
 
 # --- what they share ------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """What a page computes, asked of a browser or of Node, where one is installed."""
 
 import base64
-import html
 import json
 import os
 import re
@@ -9,6 +8,8 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from select import select
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,80 +23,168 @@ QUIET = (
     '--disable-background-networking',
     '--disable-component-update',
     '--disable-sync',
-    '--virtual-time-budget=60000',  # milliseconds of the page's own clock; its work takes none
 )
 SECONDS = 120  # until a program is given up
 
 ASK = """
-async function ask(about, names, text) {
+(async (about, names, text) => {
   const data = Uint8ClampedArray.from(atob('%s'), (letter) => letter.charCodeAt(0));
   const model = await openModel(about, names, text);
   const start = performance.now();
   const { answer } = look(model, about.preprocessing, { width: %d, height: %d, data });
-  const seconds = (performance.now() - start) / 1000;
-  return JSON.stringify({ logits: Array.from(answer.logits), seconds });
-}
-"""
-IN_BROWSER = """
-ask(JSON.parse($('about').textContent), $('names').textContent, $('model').textContent)
-  .catch(String).then((text) => { document.body.replaceChildren(`<<${text}>>`); });
-"""
+  return { logits: Array.from(answer.logits), seconds: (performance.now() - start) / 1000 };
+})"""
+OF_DOCUMENT = "(about, $('names').textContent, $('model').textContent)"
 IN_NODE = """
-const page = require('fs').readFileSync(0, 'utf8');
-const part = (id) => page.match(new RegExp(`<script id="${id}"[^>]*>([^]*?)</script>`))[1];
-require('vm').runInThisContext(`${part('engine')};${part('ask')}`);
-ask(JSON.parse(part('about')), part('names'), part('model'))
-  .catch(String).then((text) => { console.log(`<<${text}>>`); });
+const [page, expression] = JSON.parse(require('fs').readFileSync(0, 'utf8'));
+globalThis.part = (id) => page.match(new RegExp(`<script id="${id}"[^>]*>([^]*?)</script>`))[1];
+const run = (text) => require('vm').runInThisContext(text);
+run(part('engine'));
+run(expression).then((answer) => console.log(JSON.stringify(answer)));
 """
+OF_TEXT = "(JSON.parse(part('about')), part('names'), part('model'))"
+
+
+class Runner(NamedTuple):
+    """A program that can run a page: `name` is 'node' or the browser's."""
+
+    name: str
+    path: str
 
 
 def find():
-    """(kind, path) of what can run a page: 'browser' or 'node'; None where there is neither."""
-    for name in BROWSERS:
-        if path := shutil.which(name):
-            return 'browser', path
-    path = shutil.which('node')
-    return ('node', path) if path else None
+    """The Runner that is installed, a browser if there is one; or None."""
+    names = BROWSERS if os.name == 'posix' else ()  # Windows has no pipes of the kind
+    found = (Runner(name, shutil.which(name)) for name in (*names, 'node'))
+    return next((runner for runner in found if runner.path), None)
 
 
-def ask(found, page, picture):
+def ask(runner, page, picture):
     """{'logits', 'seconds'}: what the page (text) computes of a uint8 RGB picture [h, w, 3].
 
-    `found` is what `find` gave. Raises UserError.
+    Raises UserError.
     """
-    kind, path = found
     height, width = picture.shape[:2]
     opaque = np.dstack([picture, np.full((height, width), 255, np.uint8)]).tobytes()
-    script = ASK % (base64.b64encode(opaque).decode(), width, height)
-    if kind == 'node':
-        output = _run([path, '-e', IN_NODE], f'{page}<script id="ask">{script}</script>')
-    else:
-        output = html.unescape(dump(path, f'{page}<script>{script}{IN_BROWSER}</script>'))
-    answer = re.search(r'<<(.*)>>', output, re.DOTALL)
-    try:
-        return json.loads(answer[1])
-    except (TypeError, ValueError):
-        raise UserError(f'the page does not work in {path}: {answer and answer[1]}') from None
+    expression = ASK % (base64.b64encode(opaque).decode(), width, height)
+    if runner.name == 'node':
+        return run_in_node(runner.path, page, expression + OF_TEXT)
+    with Browser(runner.path, page) as browser:
+        return browser.evaluate(expression + OF_DOCUMENT)
 
 
-def dump(path, page, *options):
-    """The document that a browser makes of `page` once its scripts have run, as text."""
-    folder = Path(tempfile.mkdtemp(prefix='squeezenet-'))
-    try:
-        file = folder / 'page.html'
-        file.write_bytes(page.encode())
-        root = ['--no-sandbox'] if hasattr(os, 'geteuid') and os.geteuid() == 0 else []
-        command = [path, *QUIET, *root, f'--user-data-dir={folder / "profile"}', *options]
-        return _run([*command, '--dump-dom', file.as_uri()])
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)  # the browser's last helpers may still write
-
-
-def _run(command, text=None):
+def run_in_node(path, page, expression):
+    """What a JavaScript expression, awaited, gives in Node beside the page's engine. UserError."""
     try:
         done = subprocess.run(
-            command, input=text, capture_output=True, encoding='utf-8', timeout=SECONDS
+            [path, '-e', IN_NODE],
+            input=json.dumps([page, expression]),
+            capture_output=True,
+            encoding='utf-8',
+            timeout=SECONDS,
         )
     except subprocess.TimeoutExpired:
-        raise UserError(f'{command[0]} gave no answer in {SECONDS} s') from None
-    return done.stdout
+        raise UserError(f'{path} gave no answer in {SECONDS} s') from None
+    if done.returncode:
+        error = re.search(r'^\w*Error: .*', done.stderr, re.MULTILINE)
+        raise UserError(f'the page does not work in {path}: {error and error[0]}')
+    return json.loads(done.stdout)
+
+
+class Browser:
+    """A headless browser that shows a page (text); `with` starts and ends it.
+
+    It is spoken to by Chrome's DevTools protocol over a pair of pipes.
+    """
+
+    def __init__(self, path, page, *options):
+        self.path, self.page, self.options = path, page, options
+        self.last, self.session = 0, None
+
+    def __enter__(self):
+        self.folder = Path(tempfile.mkdtemp(prefix='squeezenet-'))
+        try:
+            self._start()
+            file = self.folder / 'page.html'
+            file.write_bytes(self.page.encode())
+            target = self.call('Target.createTarget', url='about:blank')['targetId']
+            attached = self.call('Target.attachToTarget', targetId=target, flatten=True)
+            self.session = attached['sessionId']
+            self.call('Page.enable')
+            self.call('Page.navigate', url=file.as_uri())
+            self._wait_for(lambda message: message.get('method') == 'Page.loadEventFired')
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _start(self):
+        """The browser reads commands from its file 3 and writes answers to its file 4."""
+        commands, self.commands = os.pipe()
+        self.answers, answers = os.pipe()
+
+        def connect():
+            first, second = os.dup(commands), os.dup(answers)
+            os.dup2(first, 3)
+            os.dup2(second, 4)
+
+        root = ['--no-sandbox'] if os.geteuid() == 0 else []
+        profile = f'--user-data-dir={self.folder / "profile"}'
+        self.process = subprocess.Popen(
+            [self.path, *QUIET, *root, profile, *self.options, '--remote-debugging-pipe'],
+            close_fds=False,
+            preexec_fn=connect,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(commands)
+        os.close(answers)
+        self.waiting = b''
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+        os.close(self.commands)
+        os.close(self.answers)
+        shutil.rmtree(self.folder, ignore_errors=True)  # its helpers may still write for a moment
+
+    def evaluate(self, expression):
+        """The value of a JavaScript expression, awaited; UserError with the page's error."""
+        found = self.call(
+            'Runtime.evaluate', expression=expression, awaitPromise=True, returnByValue=True
+        )
+        if 'exceptionDetails' in found:
+            error = found['exceptionDetails'].get('exception', {}).get('description', '')
+            raise UserError(f'the page does not work in {self.path}: {error.split(chr(10))[0]}')
+        return found['result'].get('value')
+
+    def call(self, method, **parameters):
+        """The result of one command of the protocol."""
+        self.last += 1
+        command = {'id': self.last, 'method': method, 'params': parameters}
+        if self.session:
+            command['sessionId'] = self.session
+        text = json.dumps(command).encode() + b'\0'
+        while text:
+            text = text[os.write(self.commands, text) :]
+        answer = self._wait_for(lambda message: message.get('id') == self.last)
+        if 'error' in answer:
+            raise UserError(f'{self.path}: {method}: {answer["error"]["message"]}')
+        return answer['result']
+
+    def _wait_for(self, wanted):
+        while True:
+            message = self._receive()
+            if wanted(message):
+                return message
+
+    def _receive(self):
+        while b'\0' not in self.waiting:
+            if not select([self.answers], [], [], SECONDS)[0]:
+                raise UserError(f'{self.path} gave no answer in {SECONDS} s')
+            content = os.read(self.answers, 1 << 20)
+            if not content:
+                raise UserError(f'{self.path} could not be started')
+            self.waiting += content
+        message, _, self.waiting = self.waiting.partition(b'\0')
+        return json.loads(message)

@@ -112,26 +112,27 @@ function draw() {
   canvas.width = picture.width;
   canvas.height = picture.height;
   context.putImageData(new ImageData(picture.data, picture.width, picture.height), 0, 0);
-  const size = about.preprocessing.crop, { left, top } = cropPlace(small, size);
-  const across = picture.width / small.width, down = picture.height / small.height;
-  const place = [left * across, top * down, size * across, size * down];
-  if ($('mapped').checked) context.drawImage(drawMap(answer.map, chosen, size), ...place);
+  if ($('mapped').checked) {
+    context.drawImage(drawMap(answer.map, chosen, small), 0, 0, canvas.width, canvas.height);
+  }
   $('map').hidden = canvas.hidden = false;
   $('stage').classList.remove('empty');
 }
 
-// A class's activation map over the crop: dark where the network did not see the class.
-function drawMap(map, channel, size) {
-  const values = map.data.subarray(channel * map.plane, channel * map.plane + map.height * map.width);
+// A class's activation map over the picture: dark where the network did not see the class.
+function drawMap(map, channel, small) {
+  const start = channel * map.plane, { first, step } = mapPlace(about.rows, about.conv10_pad);
+  const values = map.data.subarray(start, start + map.height * map.width);
   const largest = Math.max(values.reduce((a, b) => Math.max(a, b)), 1e-9);
-  const { first, step } = mapPlace(about.rows, about.conv10_pad);
-  const canvas = new OffscreenCanvas(size, size), context = canvas.getContext('2d');
-  const image = context.createImageData(size, size);
-  for (let y = 0, to = 0; y < size; y++) {
-    for (let x = 0; x < size; x++, to += 4) {
-      const value = between(values, map, (x - first) / step, (y - first) / step) / largest;
-      const seen = Math.min(Math.max(value, 0), 1);
-      image.data.set([14, 20, 48, 215 * (1 - seen)], to);
+  const size = about.preprocessing.crop, { left, top } = cropPlace(small, size);
+  const canvas = new OffscreenCanvas(small.width, small.height), context = canvas.getContext('2d');
+  const image = context.createImageData(small.width, small.height);
+  for (let y = -top, to = 0; y < small.height - top; y++) {
+    for (let x = -left; x < small.width - left; x++, to += 4) {
+      const inside = x >= 0 && x < size && y >= 0 && y < size;
+      const value = inside ? between(values, map, (x - first) / step, (y - first) / step) : 0;
+      const seen = Math.min(Math.max(value / largest, 0), 1);
+      image.data.set([10, 14, 36, 200 * (1 - seen)], to);
     }
   }
   context.putImageData(image, 0, 0);

@@ -19,7 +19,7 @@ function look(model, preprocessing, picture) {
   const small = resize(picture, preprocessing);
   const answer = model.network(networkInput(small, preprocessing));
   answer.probabilities = softmax(answer.logits);
-  answer.ranking = answer.probabilities.map((_, i) => i)
-    .sort((a, b) => answer.probabilities[b] - answer.probabilities[a] || a - b).slice(0, SHOWN);
+  answer.ranking = Array.from(answer.logits, (_, i) => i)
+    .sort((a, b) => answer.logits[b] - answer.logits[a] || a - b).slice(0, SHOWN);
   return { small, answer };
 }

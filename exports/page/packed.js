@@ -100,10 +100,10 @@ function takeLevels({ row_classes: rows, column_classes: columns }, classes, tak
 }
 
 // Levels of the dependent quantiser to integers: 2 k - q sign(k), where q is the parity of the sum
-// of the levels one, three, five ... places before, in the order of the columns' steps.
+// of the levels one, three, five ... places before; in order of the columns' steps, largest first.
 function makeDependent(levels, columnSteps) {
   const order = Array.from(columnSteps, (_, i) => i);
-  order.sort((a, b) => columnSteps[a] - columnSteps[b] || a - b);
+  order.sort((a, b) => columnSteps[b] - columnSteps[a] || a - b);
   for (let start = 0; start < levels.length; start += order.length) {
     let one = 0, two = 0;  // parities: of what stands 1, 3, 5 ... and 2, 4, 6 ... places before
     for (const column of order) {
