@@ -98,12 +98,31 @@ def _add_network(graph, x, config):
         elif isinstance(row, architecture.Fire):
             x = _add_fire(graph, x, row)
         elif row.name == 'conv10':
-            pads = [config['conv10_pad']] * 4
-            x = graph.conv(row.name, x, config['conv10_relu'], pads=pads)
+            x = graph.conv(row.name, x, config['conv10_relu'])
         else:
             x = graph.conv(row.name, x, strides=[row.stride, row.stride])
     x = graph.add('GlobalAveragePool', [x], 'pool10')
-    return graph.add('Flatten', [x], 'logits', axis=1)
+    if not config['conv10_pad']:
+        return graph.add('Flatten', [x], 'logits', axis=1)
+    return _add_padding(graph, graph.add('Flatten', [x], 'logits/unpadded', axis=1), config)
+
+
+def _add_padding(graph, mean, config):
+    """What conv10_pad does to the mean: the ring of zeros around fire9 adds places of the bias.
+
+    As numbers, since OpenCV 5.0 leaves out the padding of a convolution of 1x1, and ncnn's
+    converter has no Pad.
+    """
+    size = preprocessing_of(config).crop
+    side = architecture.output_shapes(config['version'], size)['conv10'][1]
+    share = side**2 / (side + 2) ** 2
+    ring = graph.constants['conv10.bias'] * (1 - share)
+    if config['conv10_relu']:
+        ring = np.maximum(ring, 0)
+    shrunk = graph.constant('conv10_pad/inside', np.array(share, np.float32))
+    added = graph.constant('conv10_pad/ring', ring.astype(np.float32))
+    mean = graph.add('Mul', [mean, shrunk], 'logits/inside')
+    return graph.add('Add', [mean, added], 'logits')
 
 
 def _add_fire(graph, x, row):

@@ -4,7 +4,7 @@ Weights have a step for each filter; a blob has one for all its channels, whose 
 channels are first brought nearer to one range, which changes nothing in float32: what follows a
 ReLU may be divided, channel by channel, by what the next convolution's weights are multiplied by
 (Nagel et al. 2019, arXiv:1906.04721; shared between the two as in Xiao et al. 2022, 2211.10438).
-conv1, whose inputs are the pixels, conv10's mean and the logits stay float32.
+conv10's mean and the logits stay float32.
 """
 
 import tempfile
@@ -40,10 +40,7 @@ def quantise(tensors, config, preprocessing, feeds):
             made,
             _Feeds(model.graph.input[0].name, feeds),
             op_types_to_quantize=OPERATORS,
-            nodes_to_exclude=[
-                'conv1',
-                'relu_conv1',
-            ],  # a sixteenth of the work, a tenth of the loss
+            nodes_to_exclude=['logits'],
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,

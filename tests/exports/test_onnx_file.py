@@ -1,6 +1,9 @@
 """ONNX files: Paddle's numbers on ONNX Runtime, Caffe's names, and what else can read them."""
 
+import importlib.util
 import json
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -211,3 +214,23 @@ def test_the_three_line_example_of_readme(directory, tmp_path):
     assert probabilities.sum() == pytest.approx(1, abs=1e-5)
     names = json.loads(session.get_modelmeta().custom_metadata_map['class_names'])
     assert names == ['a', 'b', 'c']
+
+
+def test_ncnn_reads_it_by_its_converter(seeded_tensors, images, tmp_path):
+    ncnn, pnnx = pytest.importorskip('ncnn'), importlib.util.find_spec('pnnx')
+    if pnnx is None:
+        pytest.skip('pnnx is not installed')
+    tensors, config = model_of(seeded_tensors, '1.0', 'complex', conv10_pad=1)
+    onnx.save(onnx_file.build(tensors, config), tmp_path / 'my.onnx')
+    program = Path(pnnx.submodule_search_locations[0]) / 'pnnx'
+    command = [program, 'my.onnx', 'inputshape=[1,3,227,227]', 'fp16=0']
+    subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)
+    network = ncnn.Net()
+    network.opt.use_fp16_packed = network.opt.use_fp16_storage = False
+    network.load_param(str(tmp_path / 'my.ncnn.param'))
+    network.load_model(str(tmp_path / 'my.ncnn.bin'))
+    extractor = network.create_extractor()
+    extractor.input('in0', ncnn.Mat(images[0]).clone())
+    wanted = paddle_logits(tensors, config, images[:1])[0]
+    found = np.array(extractor.extract('out0')[1])
+    np.testing.assert_allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())

@@ -56,7 +56,7 @@ def test_file_is_a_quarter_and_steps_are_for_each_filter(official):
     assert constants['conv10.weight_quantized'].dtype == np.int8
     assert constants['conv10.weight_scale'].shape == (1000,)
     assert constants['fire5.expand3x3.weight_scale'].shape == (128,)
-    assert constants['conv1.weight'].dtype == np.float32
+    assert constants['conv1.weight_quantized'].dtype == np.int8
     kept = {entry.key: entry.value for entry in model.metadata_props}
     assert json.loads(kept['class_names'])[CAT] == 'Egyptian cat'
 
