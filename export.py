@@ -21,10 +21,11 @@ import paddle
 
 import compress
 import reader
-from common.console import Meter, UserError, one_line_errors
-from common.files import DATA, atomic_write
+from common.console import Meter, UserError, end_on_signals, notice, one_line_errors
+from common.files import DATA, atomic_write, check_folder_writable, check_writable
 from exports import browser, inference_model, web_page
 from models import packed, parameters
+from models.configuration import add_model_flags, told
 from models.inference import build_program, program_suffix
 from network.preprocessing import RESIZES, preprocessing_of
 from pictures import lists
@@ -59,8 +60,9 @@ def parse_arguments(argv=None):
         help='ONNX; ONNX in int8; the directory of Paddle Inference; one HTML file that holds all',
     )
     parser.add_argument('--output', required=True, type=Path, help='file or directory to write')
+    add_model_flags(parser.add_argument_group('what a bare file leaves open'))
     parser.add_argument(
-        '--resize', choices=RESIZES, help="record this, not what the model's config.json says"
+        '--resize', choices=RESIZES, help="record this, not what the model's configuration says"
     )
     parser.add_argument(
         '--image',
@@ -111,17 +113,19 @@ def _check_arguments(parser, args):
 
 @one_line_errors
 def main(argv=None):
+    end_on_signals()
     args = parse_arguments(argv)
     if args.pdmodel and program_suffix() != '.pdmodel':  # decided once, as Paddle is loaded
         environment = {**os.environ, 'FLAGS_enable_pir_api': '0'}
         command = [sys.executable, __file__, *(sys.argv[1:] if argv is None else argv)]
         return subprocess.call(command, env=environment)
+    check_output(args)
     paddle.set_device('cpu')
     args.model = Path(args.model or parameters.default_model())
-    tensors, config = parameters.read_model(args.model)
-    config = {**config, 'class_names': evaluation.class_names(config)}
+    tensors, config = parameters.read_model(args.model, told(args))
+    config['class_names'] = evaluation.class_names(config)
     if args.resize:
-        config['preprocessing'] = {**config['preprocessing'], 'resize': args.resize}
+        config['preprocessing']['resize'] = args.resize
     write = {
         'onnx': to_onnx,
         'onnx_int8': to_onnx_int8,
@@ -129,6 +133,14 @@ def main(argv=None):
         'page': to_page,
     }
     return write[args.to](args, tensors, config)
+
+
+def check_output(args):
+    """Raises OSError where --output cannot be written."""
+    if args.to == 'paddle':
+        check_folder_writable(args.output)
+    else:
+        check_writable(args.output)
 
 
 # --- one function for each kind -------------------------------------------------------------------
@@ -151,7 +163,9 @@ def to_onnx(args, tensors, config):
 def to_onnx_int8(args, tensors, config):
     quantised, onnx_file = _import_onnx('quantised'), _import_onnx('onnx_file')
     calibration = lists.read_list(args.calibrate, args.data_dir)
-    pictures = args.val_list and lists.read_list(args.val_list, args.data_dir, config['class_num'])
+    pictures = args.val_list and evaluation.read_labelled(
+        args.val_list, args.data_dir, config, notice
+    )
     crop = _check_picture(args, config)
     feeds = _calibration_feeds(args, config, calibration)
     content = quantised.quantise(tensors, config, args.preprocessing, feeds)
@@ -182,8 +196,8 @@ def to_paddle(args, tensors, config):
     print(f'written: {args.output} ({", ".join(files)})')
 
 
-def to_page(args, _, config):
-    content, tensors = _packed(args)
+def to_page(args, tensors, config):
+    content, tensors = _packed(args, tensors, config)
     page = web_page.build(content, config)
     runner = browser.find()
     if runner is None:
@@ -197,21 +211,22 @@ def to_page(args, _, config):
         print(f'above {MOST_BYTES:,} bytes: a smaller --size of compress.py makes it smaller')
 
 
-def _packed(args):
-    """The bytes of --model as a packed file, and the tensors that they hold."""
+def _packed(args, tensors, config):
+    """The bytes of the model as a packed file, and the tensors that they hold."""
     if args.model.is_file() and packed.is_packed(args.model):
-        return args.model.read_bytes(), packed.read_packed(args.model)[0]
+        return args.model.read_bytes(), tensors
     source = ['--train_list', args.calibrate] if args.calibrate else []
+    source += ['--data_dir', args.data_dir] if args.data_dir else []
     print(
         f'{args.model}: packed to {PAGE_MODEL:,} bytes first, by compress.py, '
         + (f'on {args.calibrate}' if source else 'without pictures; --calibrate LIST does better'),
         flush=True,
     )
     with tempfile.TemporaryDirectory(prefix='squeezenet-') as folder:
-        file = Path(folder) / 'packed.sqz'
-        goal = ['--model', str(args.model), '--size', str(PAGE_MODEL), '--output', str(file)]
-        where = ['--data_dir', args.data_dir] if args.data_dir else []
-        if compress.main([*goal, *source, *where]):
+        model, file = Path(folder) / 'model', Path(folder) / 'packed.sqz'
+        parameters.write_model(model, tensors, config)
+        goal = ['--model', str(model), '--size', str(PAGE_MODEL), '--output', str(file)]
+        if compress.main([*goal, *source]):
             raise ExportError(f'{args.model}: could not be packed')
         return file.read_bytes(), packed.read_packed(file)[0]
 

@@ -142,7 +142,7 @@ def test_resize_is_recorded(directory, tmp_path):
 @pytest.mark.parametrize(
     ('arguments', 'complaint'),
     [
-        (['--model', 'nowhere', '--to', 'onnx'], 'nowhere: there is no such file'),
+        (['--model', 'nowhere', '--to', 'onnx'], 'nowhere: No such file'),
         (['--to', 'onnx', '--image', 'nothing.jpg'], 'nothing.jpg'),
         (['--to', 'onnx_int8', '--calibrate', 'no.txt'], 'no.txt: No such file'),
     ],
