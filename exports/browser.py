@@ -132,6 +132,7 @@ class Browser:
         profile = f'--user-data-dir={self.folder / "profile"}'
         self.process = subprocess.Popen(
             [self.path, *QUIET, *root, profile, *self.options, '--remote-debugging-pipe'],
+            env={**os.environ, 'TMPDIR': str(self.folder)},
             close_fds=False,
             preexec_fn=connect,
             stdout=subprocess.DEVNULL,
