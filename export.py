@@ -19,7 +19,6 @@ import common.paddle_setup  # noqa: F401 - before Paddle
 import numpy as np
 import paddle
 
-import compress
 import reader
 from common.console import Meter, UserError, end_on_signals, notice, one_line_errors
 from common.files import DATA, atomic_write, check_folder_writable, check_writable
@@ -32,6 +31,7 @@ from pictures import lists
 from pictures.decoding import load_picture
 from results import evaluation
 
+COMPRESS = Path(__file__).with_name('compress.py')
 KINDS = ('onnx', 'onnx_int8', 'paddle', 'page')
 CALIBRATION_PICTURES = 200
 BATCH = 8  # pictures, for ONNX Runtime
@@ -226,7 +226,7 @@ def _packed(args, tensors, config):
         model, file = Path(folder) / 'model', Path(folder) / 'packed.sqz'
         parameters.write_model(model, tensors, config)
         goal = ['--model', str(model), '--size', str(PAGE_MODEL), '--output', str(file)]
-        if compress.main([*goal, *source]):
+        if subprocess.call([sys.executable, str(COMPRESS), *goal, *source]):
             raise ExportError(f'{args.model}: could not be packed')
         return file.read_bytes(), packed.read_packed(file)[0]
 

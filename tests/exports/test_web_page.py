@@ -5,7 +5,7 @@ Tests are skipped where the program that they need is not installed.
 
 import base64
 import json
-from pathlib import Path
+import re
 
 import cv2
 import numpy as np
@@ -268,26 +268,26 @@ def test_what_is_no_picture_is_told(chromium, made):
 
 
 def test_command_packs_what_is_not_packed(made, seeded_tensors, tmp_path, monkeypatch, capsys):
-    """compress.py itself, which takes a minute, has its own tests."""
+    """A script stands for compress.py, which takes a minute and has its own tests."""
     path, _, config = made()
     parameters.write_model(tmp_path / 'model', seeded_tensors('1.1', None, 3), config)
-    asked = []
-
-    def main(arguments):
-        asked.extend(arguments)
-        packed_file = arguments[arguments.index('--output') + 1]
-        return not Path(packed_file).write_bytes(path.read_bytes())
-
-    monkeypatch.setattr(export.compress, 'main', main)
+    script = tmp_path / 'compress.py'
+    script.write_text(
+        'import pathlib, shutil, sys\n'
+        "pathlib.Path('asked').write_text(' '.join(sys.argv[1:]))\n"
+        f'shutil.copy({str(path)!r}, sys.argv[sys.argv.index("--output") + 1])\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(export, 'COMPRESS', script)
     output = tmp_path / 'my.html'
     command = ['--model', str(tmp_path / 'model'), '--to', 'page', '--output', str(output)]
     assert export.main([*command, '--calibrate', 'my/train.txt']) == 0
     assert 'packed to 390,000 bytes first, by compress.py, on my' in capsys.readouterr().out
-    assert asked[:5] == ['--model', asked[1], '--size', '390000', '--output']
-    assert asked[6:] == ['--train_list', 'my/train.txt']
+    asked = (tmp_path / 'asked').read_text()
+    assert re.fullmatch(r'--model \S+ --size 390000 --output \S+ --train_list my/train.txt', asked)
     assert output.read_text(encoding='utf-8') == page_of(path, config)
 
-    monkeypatch.setattr(export.compress, 'main', lambda _: 1)
+    script.write_text('raise SystemExit(1)')
     assert export.main(command) == 1
     assert 'could not be packed' in capsys.readouterr().err
 
