@@ -10,12 +10,16 @@ import re
 import sys
 from pathlib import Path
 
-from caffe_format import caffemodel
+from caffe_format import caffemodel, writing
 from caffe_format.layers import net_label, show_shape
-from common.console import UserError, one_line_errors, printable
+from caffe_format.reading import read_mean_image
+from common.console import UserError, notice, one_line_errors, printable
 from common.files import DATA, atomic_write
 from models import paddle_v2, parameters
-from network.preprocessing import RESIZES
+from models.configuration import add_model_flags, told
+from models.parameters import NOTHING_TOLD
+from network.preprocessing import CHANNEL_ORDERS, RESIZES, preprocessing_of
+from results.liveness import death
 
 SYNSET = re.compile(r'n\d{8}\s+')
 
@@ -41,15 +45,34 @@ def parse_arguments(arguments=None):
         help='parameter directory to write (default: caffe_params); the file or directory '
         'to write with --to_caffe and --to_v2',
     )
+    _add_other_directions(parser)
+    _add_pictures(parser)
+    _add_structure(parser)
+    _add_checks(parser)
+    args = parser.parse_args(arguments)
+    if not 0 <= args.tolerance < float('inf'):
+        parser.error('--tolerance must be a number of at least 0')
+    other = args.list or args.to_caffe or args.to_v2
+    if args.verify and other:
+        parser.error('--verify goes with a conversion to Paddle')
+    if args.list and (given_by(args) or told(args).said()):
+        parser.error('--list takes no settings')
+    if other and given_by(args):
+        parser.error('settings of pictures go with a conversion to Paddle')
+    if (args.to_caffe or args.to_v2) and not args.output:
+        parser.error('--to_caffe and --to_v2 need --output')
+    return args
 
+
+def _add_other_directions(parser):
     instead = parser.add_argument_group('instead of converting').add_mutually_exclusive_group()
     instead.add_argument('--list', action='store_true', help='print the layers, write nothing')
     instead.add_argument(
         '--to_caffe',
         metavar='MODEL',
         type=Path,
-        help='write MODEL, a parameter directory, as the caffemodel --output, '
-        'and deploy.prototxt beside it',
+        help='write MODEL, a parameter directory, as the caffemodel --output; beside it '
+        'NAME.prototxt, and NAME.labels.txt where it has class names',
     )
     instead.add_argument(
         '--to_v2',
@@ -58,15 +81,61 @@ def parse_arguments(arguments=None):
         help="write MODEL as the directory --output in PaddlePaddle v2's form, a file a parameter",
     )
 
-    recorded = parser.add_argument_group('what config.json records')
-    recorded.add_argument(
+
+def _add_pictures(parser):
+    group = parser.add_argument_group(
+        'pictures: what the file does not say, or says wrongly; config.json records it'
+    )
+    group.add_argument(
         '--resize',
         choices=RESIZES,
-        default='short',
-        help='how pictures are brought to size before the 227x227 crop: short side to 256, '
-        'warp to 256x256, or none (default: short)',
+        help='how pictures are brought to size before the crop: short side to --resize_size, '
+        "warp both sides to it, or none (default: the file's, else short)",
     )
-    recorded.add_argument(
+    group.add_argument('--resize_size', type=int, metavar='N', help='pixels (default: 256)')
+    group.add_argument(
+        '--input_size',
+        dest='crop',
+        type=int,
+        metavar='N',
+        help="pixels of the crop's sides (default: the file's crop_size or input, else 227)",
+    )
+    group.add_argument(
+        '--mean',
+        type=_mean,
+        metavar='B,G,R',
+        help='what is subtracted, in BGR order, or a mean image FILE.binaryproto, of which the '
+        'average of each channel is taken; --mean=-1,0,1 where it is negative '
+        "(default: the file's mean_value, else 104,117,123)",
+    )
+    group.add_argument(
+        '--scale', type=float, help="what multiplies afterwards (default: the file's, else 1)"
+    )
+    group.add_argument(
+        '--channel_order', choices=CHANNEL_ORDERS, help='a file cannot say it (default: BGR)'
+    )
+
+
+def _mean(text):
+    if text.endswith('.binaryproto'):
+        mean = read_mean_image(text)
+        notice(f'{text}: its average of each channel is taken, {mean}; Caffe subtracts the image')
+        return mean
+    values = tuple(float(number) for number in text.split(','))
+    if len(values) not in (1, 3):
+        raise ValueError
+    return values * (3 // len(values))
+
+
+def _add_structure(parser):
+    group = parser.add_argument_group('the network: what weights alone do not say')
+    add_model_flags(group)
+    group.add_argument(
+        '--ceil_mode',
+        action='store_true',
+        help="field 13 of pooling layers is a fork's ceil_mode, not BVLC Caffe's round_mode",
+    )
+    group.add_argument(
         '--class_names',
         metavar='FILE',
         type=Path,
@@ -74,6 +143,8 @@ def parse_arguments(arguments=None):
         'for 1000 classes, else no names)',
     )
 
+
+def _add_checks(parser):
     check = parser.add_argument_group('checking')
     check.add_argument(
         '--verify',
@@ -92,14 +163,20 @@ def parse_arguments(arguments=None):
         default=1e-4,
         help="largest difference allowed, as a part of the blob's largest value (default: 1e-4)",
     )
-    args = parser.parse_args(arguments)
-    if not 0 <= args.tolerance < float('inf'):
-        parser.error('--tolerance must be a number of at least 0')
-    if args.verify and (args.list or args.to_caffe or args.to_v2):
-        parser.error('--verify goes with a conversion to Paddle')
-    if (args.to_caffe or args.to_v2) and not args.output:
-        parser.error('--to_caffe and --to_v2 need --output')
-    return args
+
+
+def given_by(args):
+    """What the user says of the file: `given` of `caffemodel.read_net`."""
+    given = {
+        'resize': args.resize,
+        'resize_size': args.resize_size,
+        'crop': args.crop,
+        'mean': args.mean,
+        'scale': args.scale,
+        'channel_order': args.channel_order,
+        'ceil_mode': args.ceil_mode or None,
+    }
+    return {name: value for name, value in given.items() if value is not None}
 
 
 @one_line_errors
@@ -108,14 +185,14 @@ def main(arguments=None):
     if args.list:
         return list_layers(args.caffemodel)
     if args.to_caffe:
-        return to_caffe(args.to_caffe, args.output)
+        return to_caffe(args.to_caffe, args.output, told(args))
     if args.to_v2:
-        return to_v2(args.to_v2, args.output)
-    output = args.output or Path('caffe_params')
-    convert(args.caffemodel, output, args.resize, args.class_names)
+        return to_v2(args.to_v2, args.output, told(args))
+    output, given = args.output or Path('caffe_params'), given_by(args)
+    convert(args.caffemodel, output, told(args), given, args.class_names)
     if args.verify:
-        return verify(output, args.caffemodel, args.image, args.tolerance)
-    print(f'next: python infer.py --model {output} data/photos')
+        return verify(output, args.caffemodel, args.image, args.tolerance, given)
+    print(f'next: python infer.py --model {printable(output)} data/photos')
     return 0
 
 
@@ -126,30 +203,47 @@ def list_layers(path):
     print(f'{"":>4} {"layer":{width}} {"type":14} {"parameters":>10} {"bytes":>10}  blobs')
     for index, name, kind, shapes, count, size in rows:
         blobs = ', '.join(map(show_shape, shapes))
-        name = printable(name)
+        name, kind = printable(name), printable(kind)
         print(f'{index:4} {name:{width}} {kind:14} {count:10,} {size:10,}  {blobs}'.rstrip())
     print(f'{len(rows)} layers, {sum(row[4] for row in rows):,} parameters')
     return 0
 
 
-def convert(path, output, resize='short', class_names=None):
-    """Write the parameter directory `output` with what the caffemodel `path` holds."""
-    tensors, config = parameters.read_caffemodel(path)
-    config['preprocessing']['resize'] = resize
+def convert(path, output, said=NOTHING_TOLD, given=None, class_names=None):
+    """Write the parameter directory `output` with what the caffemodel `path` holds.
+
+    said, given: what the user knows of the network and better of its pictures, see
+    `parameters.read_caffemodel`.
+    """
+    tensors, config = parameters.read_caffemodel(path, said, given=given)
     names = _names_for(config['class_num'], class_names)
     if names:
         config['class_names'] = names
     parameters.write_model(output, tensors, config)
     _report(path, config, tensors)
-    print(f'written: {output} (model.safetensors, config.json)')
+    print(f'written: {printable(output)} (model.safetensors, config.json)')
+    dead = death(tensors, config)
+    if dead:
+        print(f'WARNING: {printable(path)}: {dead}', file=sys.stderr)
 
 
 def _report(path, config, tensors):
     version, bypass, class_num = config['version'], config['bypass'], config['class_num']
     count = sum(tensor.size for tensor in tensors.values())
     print(
-        f'{path}: {net_label(version, bypass)}{"" if bypass else " without bypass"}, '
+        f'{printable(path)}: {net_label(version, bypass)}{"" if bypass else " without bypass"}, '
         f'{class_num} {"class" if class_num == 1 else "classes"}, {count:,} parameters'
+    )
+    if config['conv10_pad'] or not config['conv10_relu']:
+        padded = 'padded' if config['conv10_pad'] else 'not padded'
+        print(f'conv10: {padded}, {"a" if config["conv10_relu"] else "no"} ReLU behind it')
+    pictures = preprocessing_of(config)
+    mean = ', '.join(f'{value:g}' for value in pictures.mean)
+    size = {'short': 'short side to ', 'warp': 'warped to '}.get(pictures.resize)
+    print(
+        f'pictures: {f"{size}{pictures.resize_size}" if size else "not resized"}, '
+        f'crop of {pictures.crop}x{pictures.crop}, {pictures.channel_order} minus ({mean})'
+        + (f', times {pictures.scale:g}' if pictures.scale != 1 else '')
     )
 
 
@@ -176,12 +270,15 @@ def read_class_names(path, class_num):
     return names
 
 
-def verify(model, path, image, tolerance):
+def verify(model, path, image, tolerance, given=None):
     """Print how far each blob is from OpenCV's; returns 1 where one is beyond the tolerance."""
     from results.verify import compare  # here, since Paddle takes seconds to load
 
-    rows = compare(model, path, image)
-    print(f'\nverify: {image} through Paddle ({model}) and through OpenCV ({path})')
+    rows = compare(model, path, image, given)
+    print(
+        f'\nverify: {printable(image)} through Paddle ({printable(model)}) '
+        f'and through OpenCV ({printable(path)})'
+    )
     print(f'{"blob":18} {"shape":14} {"largest":>10} {"difference":>11} {"relative":>9}')
     failed = []
     for row in rows:
@@ -203,29 +300,47 @@ def verify(model, path, image, tolerance):
     return 0
 
 
-def to_caffe(model, output):
-    """Write `model` (what --model takes) as the V2 caffemodel `output`, with deploy.prototxt."""
+def to_caffe(model, output, said=NOTHING_TOLD):
+    """Write `model` (what --model takes) as the V2 caffemodel `output`, and what goes beside it."""
     if output.suffix != '.caffemodel':
         raise ConvertError(f'{output}: --output must end in .caffemodel with --to_caffe')
-    tensors, config = parameters.read_model(model)
-    version, bypass, class_num = config['version'], config['bypass'], config['class_num']
-    pad = config['conv10_pad']
-    prototxt = output.with_name('deploy.prototxt')
-    caffemodel.write_caffemodel(output, tensors, version, bypass, class_num, pad)
+    tensors, config = parameters.read_model(model, said)
+    prototxt, labels = output.with_suffix('.prototxt'), output.with_suffix('.labels.txt')
+    names = config.get('class_names')
+    _refuse_foreign(prototxt, [prototxt, labels])
+    if names:
+        with atomic_write(labels, 'w') as file:
+            file.writelines(f'{" ".join(name.split())}\n' for name in names)
+    else:
+        labels.unlink(missing_ok=True)
     with atomic_write(prototxt, 'w') as file:
-        file.write(caffemodel.deploy_prototxt(version, bypass, class_num, conv10_pad=pad))
+        file.write(writing.deploy_prototxt(config))
+    writing.write_caffemodel(output, tensors, config)
     _report(model, config, tensors)
-    print(f'written: {output} and {prototxt}')
-    print('feed it BGR float32 of 227x227 minus (104, 117, 123); the output is called prob')
+    written = [output, prototxt, *([labels] if names else [])]
+    print(f'written: {printable(", ".join(map(str, written)))}')
+    print(writing.feeding(config))
     return 0
 
 
-def to_v2(model, output):
+def _refuse_foreign(prototxt, beside):
+    """Raises ConvertError where a file would be overwritten that --to_caffe did not write."""
+    try:
+        with open(prototxt, encoding='utf-8', errors='replace') as file:
+            ours = file.readline().startswith(writing.MARK)
+    except FileNotFoundError:
+        ours = False
+    for path in beside:
+        if path.exists() and not ours:
+            raise ConvertError(f'{path}: is there already; choose another name for --output')
+
+
+def to_v2(model, output, said=NOTHING_TOLD):
     """Write `model` as a directory of PaddlePaddle v2 parameter files."""
-    tensors, config = parameters.read_model(model)
+    tensors, config = parameters.read_model(model, said)
     paddle_v2.write_directory(output, tensors, config)
     _report(model, config, tensors)
-    print(f'written: {output} ({len(tensors)} parameter files, config.json)')
+    print(f'written: {printable(output)} ({len(tensors)} parameter files, config.json)')
     return 0
 
 

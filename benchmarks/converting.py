@@ -61,9 +61,10 @@ def child(what, *arguments):
 
 
 def write_prototxt(path):
-    from caffe_format import caffemodel
+    from caffe_format.writing import deploy_prototxt
+    from models.parameters import make_config
 
-    text = caffemodel.deploy_prototxt('1.1', None, 1000)
+    text = deploy_prototxt(make_config('1.1', None, 1000))
     with open(path, 'w', encoding='utf-8') as file:
         file.write(text.replace('SqueezeNet v1.1', 'SqueezeNet'))  # X2Paddle's name of a class
 

@@ -33,6 +33,8 @@ from models.configuration import (
 from models.deep_compression import is_net, read_net
 from models.tensors import check_tensors, finish, recognise, refuse_other_types
 
+# of data/squeezenet_v1.1.caffemodel
+BUNDLED_SHA256 = '33daaf1cea77eb1ee99565a4692ae2e132b2a7568fcb2c7521c75cd5a2a661bb'
 CONVERTED = Path('caffe_params')  # what caffe2paddle.py writes
 MOST_BYTES = 1 << 30  # of one file; a SqueezeNet of 100,000 classes has a fifth of that
 NOTHING_TOLD = Told()
@@ -69,12 +71,25 @@ def read_model(path, told=NOTHING_TOLD, say=notice):
     return read_caffemodel(path, told, say)
 
 
-def read_caffemodel(path, told=NOTHING_TOLD, say=notice):
-    """As read_model, of Caffe's own files, whatever their name ends in."""
-    net = caffemodel.read_net(path)
-    config = make_config(net.version, net.bypass, net.class_num, net.conv10_pad)
+def read_caffemodel(path, told=NOTHING_TOLD, say=notice, given=None):
+    """As read_model, of Caffe's own files, whatever their name ends in.
+
+    `given` is what the user knows better of the pictures: see `caffemodel.read_net`.
+    """
+    net = caffemodel.read_net(path, given)
+    config = make_config(
+        net.version,
+        net.bypass,
+        net.class_num,
+        net.conv10_pad,
+        conv10_relu=net.conv10_relu,
+        preprocessing=net.preprocessing,
+    )
     config = complete(config, told, path, say, net.unsaid)
     config['source'] = {'file': Path(path).name, 'sha256': sha256_of(path)}
+    if config['source']['sha256'] != BUNDLED_SHA256:  # whose mean is known
+        for note in net.notes:
+            say(f'{path}: {note}')
     return net.tensors, config
 
 

@@ -4,54 +4,27 @@ import json
 import subprocess
 import sys
 
-import cv2
 import numpy as np
+import paddle
 import pytest
+from converting import he_tensors, run, write_parameters
 
 import caffe2paddle
 from caffe2paddle import DATA
 from caffe_format import caffemodel
-from caffe_format.messages import NetParameter
+from caffe_format.messages import BlobProto
+from caffe_format.writing import write_caffemodel
 from models import parameters
-from network import architecture
+from models.parameters import make_config
+from network.preprocessing import Preprocessing
+from results import liveness
 
 OFFICIAL = DATA / 'squeezenet_v1.1.caffemodel'
-CAT = DATA / 'photos' / 'cat.jpg'
-VARIANTS = [(v, b) for v in architecture.VERSIONS for b in architecture.BYPASSES]
-
-
-def run(*arguments):
-    """The command in this process: its exit status."""
-    return caffe2paddle.main([str(argument) for argument in arguments])
 
 
 def run_alone(*arguments, cwd):
     command = [sys.executable, DATA.parent / 'caffe2paddle.py', *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
-
-
-def he_tensors(version, bypass, class_num, seed=97):
-    """Weights that keep activations of similar size through the network."""
-    rng = np.random.default_rng(seed)
-    tensors = {}
-    for name, shape in architecture.parameter_shapes(version, bypass, class_num).items():
-        scale = np.sqrt(2 / np.prod(shape[1:])) if name.endswith('weight') else 0.1
-        tensors[name] = (rng.standard_normal(shape) * scale).astype(np.float32)
-    tensors['conv1.weight'] /= 64
-    return tensors
-
-
-def write_parameters(directory, version, bypass, class_num=10, conv10_pad=0):
-    config = parameters.make_config(version, bypass, class_num, conv10_pad)
-    parameters.write_model(directory, he_tensors(version, bypass, class_num), config)
-    return directory
-
-
-def change_weight(directory, name):
-    tensors, config = parameters.read_model(directory)
-    value = tensors[name].copy()
-    value.flat[0] += 10 * np.abs(value).max()  # enough to get through the ReLU
-    parameters.write_model(directory, {**tensors, name: value}, config)
 
 
 # --- converting ------------------------------------------------------------------------------
@@ -93,7 +66,7 @@ def test_summary_names_network_and_output(tmp_path, capsys):
 def test_padding_of_conv10_is_recorded(tmp_path):
     path = tmp_path / 'v1.0.caffemodel'
     tensors = he_tensors('1.0', None, 10)
-    caffemodel.write_caffemodel(path, tensors, '1.0', None, 10, conv10_pad=1)
+    write_caffemodel(path, tensors, make_config('1.0', None, 10, 1))
     assert run(path, '--output', tmp_path / 'out') == 0
     assert json.loads((tmp_path / 'out' / 'config.json').read_text())['conv10_pad'] == 1
 
@@ -149,60 +122,13 @@ def test_missing_file_ends_in_one_line_and_status_1(tmp_path):
     assert done.stderr == 'caffe2paddle.py: nowhere.caffemodel: No such file or directory\n'
 
 
-# --- --verify --------------------------------------------------------------------------------
+# --- the other directions --------------------------------------------------------------------
 
 
-def test_verify_passes_on_the_official_file(tmp_path, capsys):
-    assert run(OFFICIAL, '--output', tmp_path / 'out', '--verify') == 0
-    text = capsys.readouterr().out
-    assert 'all 39 blobs agree within 0.0001' in text
-    for blob in ('conv1 ', 'fire2/squeeze1x1 ', 'fire9/concat ', 'conv10 ', 'pool10 ', 'prob '):
-        assert f'\n{blob}' in text
-
-
-@pytest.mark.parametrize('name', ['conv1.weight', 'fire5.expand3x3.bias', 'conv10.bias'])
-def test_verify_fails_and_names_the_blob_when_one_weight_is_wrong(tmp_path, capsys, name):
-    output = tmp_path / 'out'
-    assert run(OFFICIAL, '--output', output) == 0
-    change_weight(output, name)
-    assert caffe2paddle.verify(output, OFFICIAL, CAT, 1e-4) == 1
-    captured = capsys.readouterr()
-    blob = name.rpartition('.')[0].replace('.', '/')
-    assert f'{blob} first' in captured.err
-    rows = {line.split()[0]: line for line in captured.out.splitlines() if line}
-    assert rows[blob].endswith('FAIL')
-
-
-def test_verify_can_fail_by_tolerance_alone(tmp_path):
-    assert run(OFFICIAL, '--output', tmp_path / 'out', '--verify', '--tolerance', 0) == 1
-
-
-def test_verify_fails_on_nan(tmp_path, monkeypatch):
-    from results import verify
-
-    row = verify.Difference('conv1', (1, 64, 113, 113), float('nan'), float('nan'))
-    monkeypatch.setattr(verify, 'compare', lambda *_: [row])
-    assert caffe2paddle.verify(tmp_path, OFFICIAL, CAT, 1e-4) == 1
-
-
-@pytest.mark.parametrize(('version', 'bypass'), VARIANTS)
-def test_to_caffe_is_read_by_opencv_and_agrees_with_paddle(tmp_path, capsys, version, bypass):
-    """Through the file's own layers (--verify), and through the deploy.prototxt beside it."""
-    from results import verify
-
-    model = write_parameters(tmp_path / 'model', version, bypass, conv10_pad=1)
-    output = tmp_path / 'caffe' / 'tuned.caffemodel'
-    assert run('--to_caffe', model, '--output', output) == 0
-    rows = verify.compare(model, output, CAT)
-    blobs = {None: 39, 'simple': 43, 'complex': 51}
-    assert len(rows) == blobs[bypass]
-    assert max(row.relative for row in rows) < 1e-4
-
-    images = np.random.default_rng(0).uniform(-120, 150, (1, 3, 227, 227)).astype(np.float32)
-    network = cv2.dnn.readNetFromCaffe(str(output.with_name('deploy.prototxt')), str(output))
-    network.setInput(images)
-    expected = verify.opencv_blobs(output, images)['prob']
-    np.testing.assert_allclose(network.forward('prob'), expected, atol=1e-5)
+def test_to_caffe_wants_a_caffemodel_as_output(tmp_path, capsys):
+    model = write_parameters(tmp_path / 'model', '1.1', None)
+    assert run('--to_caffe', model, '--output', tmp_path / 'out') == 1
+    assert 'must end in .caffemodel' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('pad', [0, 1])
@@ -214,58 +140,6 @@ def test_to_caffe_and_back_is_bit_for_bit(tmp_path, pad):
     tensors, _ = parameters.read_model(model)
     assert (net.version, net.bypass, net.class_num, net.conv10_pad) == ('1.0', 'complex', 7, pad)
     assert all(net.tensors[name].tobytes() == tensors[name].tobytes() for name in tensors)
-
-
-def test_verify_reads_doubles_weights_alone_and_nets_without_softmax(tmp_path):
-    from results import verify
-
-    model = write_parameters(tmp_path / 'model', '1.1', 'complex')
-    path = tmp_path / 'net.caffemodel'
-    run('--to_caffe', model, '--output', path)
-    net = caffemodel.read_message(path)
-
-    doubles, bare, headless = NetParameter(), NetParameter(), NetParameter()
-    doubles.CopyFrom(net)
-    headless.CopyFrom(net)
-    del headless.layer[-1]
-    for layer in doubles.layer:
-        for blob in layer.blobs:
-            blob.double_data.extend(blob.data)
-            blob.ClearField('data')
-        if layer.blobs:
-            bare.layer.add(name=b'renamed ' + layer.name, blobs=layer.blobs)
-    for layer in headless.layer:
-        layer.name = b'layer ' + layer.name  # names that differ from their tops
-    for form, count in ((doubles, 51), (bare, 51), (headless, 50)):
-        path.write_bytes(form.SerializeToString())
-        rows = verify.compare(model, path, CAT)
-        assert len(rows) == count
-        assert max(row.relative for row in rows) < 1e-4
-
-
-def test_verify_says_which_opencv_it_needs(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(cv2, '__version__', '5.0.0')
-    assert run(OFFICIAL, '--output', tmp_path / 'out', '--verify') == 1
-    assert 'needs OpenCV 4, and this is 5.0.0' in capsys.readouterr().err
-
-
-def test_verify_takes_a_picture_of_the_users(tmp_path, capsys):
-    photo = tmp_path / 'my photo.png'
-    cv2.imwrite(str(photo), np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8))
-    assert run(OFFICIAL, '--output', tmp_path / 'out', '--verify', '--image', photo) == 0
-    assert str(photo) in capsys.readouterr().out
-    missing = tmp_path / 'none.png'
-    assert run(OFFICIAL, '--output', tmp_path / 'out', '--verify', '--image', missing) == 1
-    assert str(missing) in capsys.readouterr().err
-
-
-# --- the other directions --------------------------------------------------------------------
-
-
-def test_to_caffe_wants_a_caffemodel_as_output(tmp_path, capsys):
-    model = write_parameters(tmp_path / 'model', '1.1', None)
-    assert run('--to_caffe', model, '--output', tmp_path / 'out') == 1
-    assert 'must end in .caffemodel' in capsys.readouterr().err
 
 
 def test_to_v2_writes_what_model_flags_read(tmp_path):
@@ -287,9 +161,168 @@ def test_to_v2_writes_what_model_flags_read(tmp_path):
         ['--verify', '--tolerance', '-1'],
         ['--verify', '--tolerance', 'nan'],
         ['--resize', 'stretch'],
+        ['--mean', '1,2'],
+        ['--mean', 'a,b,c'],
+        ['--list', '--mean', '1,2,3'],
+        ['--to_v2', 'model', '--output', 'x', '--bypass', 'simple'],
     ],
 )
 def test_contradicting_flags_are_refused(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         run(*arguments)
     assert stop.value.code == 2
+
+
+# --- what goes to Caffe beside the weights -------------------------------------------------------
+
+
+def a_model(tmp_path, **changes):
+    """A small model with settings of its own; `changes` are of its Preprocessing."""
+    pictures = Preprocessing(crop=128, mean=(1, 2, 3.5), scale=0.5, **changes)
+    config = make_config('1.1', None, 3, conv10_relu=False, preprocessing=pictures)
+    config['class_names'] = ['night\nsky', 'Chat é', 'ant']
+    tensors = he_tensors('1.1', None, 3)
+    parameters.write_model(tmp_path / 'model', tensors, config)
+    return tmp_path / 'model', tensors, config
+
+
+def test_to_caffe_and_back_keeps_what_the_network_is_and_wants(tmp_path, capsys):
+    model, tensors, config = a_model(tmp_path)
+    path = tmp_path / 'caffe' / 'tuned.caffemodel'
+    assert run('--to_caffe', model, '--output', path) == 0
+    feed = 'feed it BGR float32 of 128x128 minus (1, 2, 3.5), times 0.5'
+    assert feed in capsys.readouterr().out
+    prototxt = path.with_suffix('.prototxt').read_text()
+    assert f'# {feed}' in prototxt
+    assert 'relu_conv10' not in prototxt
+    labels = path.with_suffix('.labels.txt')
+    assert labels.read_text(encoding='utf-8') == 'night sky\nChat é\nant\n'
+
+    assert (
+        run(path, '--output', tmp_path / 'back', '--class_names', labels, '--resize', 'short') == 0
+    )
+    captured = capsys.readouterr()
+    assert captured.err == ''  # nothing is left to assume
+    found, back = parameters.read_model(tmp_path / 'back')
+    assert {n: t.tobytes() for n, t in found.items()} == {
+        n: t.tobytes() for n, t in tensors.items()
+    }
+    assert (back['conv10_relu'], back['preprocessing']) == (False, config['preprocessing'])
+    assert back['class_names'] == ['night sky', 'Chat é', 'ant']
+
+
+def test_a_network_fed_rgb_becomes_one_fed_bgr(tmp_path):
+    model, tensors, _ = a_model(tmp_path, channel_order='RGB')
+    path = tmp_path / 'tuned.caffemodel'
+    assert run('--to_caffe', model, '--output', path) == 0
+    net = caffemodel.read_net(path)
+    assert net.preprocessing == Preprocessing(crop=128, mean=(3.5, 2, 1), scale=0.5)
+    turned = tensors['conv1.weight'][:, ::-1]
+    np.testing.assert_array_equal(net.tensors['conv1.weight'], turned)
+
+
+@pytest.mark.parametrize('name', ['squeezenet.prototxt', 'squeezenet.labels.txt'])
+def test_to_caffe_never_overwrites_what_it_did_not_write(tmp_path, capsys, name):
+    model, _, _ = a_model(tmp_path)
+    other = tmp_path / 'out' / name
+    other.parent.mkdir()
+    other.write_text('name: "another"\n')
+    (other.parent / 'deploy.prototxt').write_text('name: "third"\n')
+    path = other.parent / 'squeezenet.caffemodel'
+    assert run('--to_caffe', model, '--output', path) == 1
+    assert f'{other}: is there already' in capsys.readouterr().err
+    assert other.read_text() == 'name: "another"\n'
+    assert not path.exists()
+    other.unlink()
+    for _ in range(2):  # what it wrote itself is replaced
+        assert run('--to_caffe', model, '--output', path) == 0
+    assert (other.parent / 'deploy.prototxt').read_text() == 'name: "third"\n'
+
+
+# --- said aloud ----------------------------------------------------------------------------------
+
+
+def written(tmp_path, tensors):
+    path = tmp_path / 'net.caffemodel'
+    write_caffemodel(path, tensors, make_config('1.1', None, 3))
+    return path
+
+
+def kill_by_relu(tensors):
+    tensors['fire6.squeeze1x1.bias'][:] = -1e9
+
+
+def zero_one(tensors):
+    tensors['fire3.expand1x1.weight'][:] = 0
+
+
+def zero_all(tensors):
+    for value in tensors.values():
+        value[:] = 0
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        (zero_all, 'dead, all classes score the same: conv1.weight is all zeros'),
+        (kill_by_relu, 'dead, all pictures score the same\n'),
+        (zero_one, 'damaged: fire3.expand1x1.weight is all zeros'),
+    ],
+)
+def test_a_dead_network_is_said_loudly(tmp_path, capsys, change, words):
+    tensors = he_tensors('1.1', None, 3)
+    change(tensors)
+    assert run(written(tmp_path, tensors), '--output', tmp_path / 'out') == 0
+    assert f'this network is {words}' in capsys.readouterr().err
+
+
+def test_the_dead_are_told_by_the_same_network(official_tensors, images):
+    """The NumPy network of this check against the one in Paddle."""
+    config = make_config('1.1', None, 1000)
+    expected = parameters.build_network(official_tensors, config)
+    expected.eval()
+    found = liveness.forward(images, official_tensors, config)
+    np.testing.assert_allclose(found, expected(paddle.to_tensor(images)).numpy(), atol=1e-4)
+    assert liveness.death(official_tensors, config) is None
+
+
+def test_what_is_assumed_is_said_in_one_line_of_stderr(tmp_path, capsys):
+    net = caffemodel.read_message(written(tmp_path, he_tensors('1.1', None, 3)))
+    net.layer[0].ClearField('transform_param')
+    path = tmp_path / 'net\x1b[2J.caffemodel'
+    path.write_bytes(net.SerializeToString())
+    assert run(path, '--output', tmp_path / 'out') == 0
+    captured = capsys.readouterr()
+    assert captured.err.count('\n') == 1
+    assert 'a mean of (104, 117, 123) in BGR (--mean)' in captured.err
+    assert '\x1b' not in captured.out + captured.err
+    flags = ['--mean', '104,117,123']
+    assert run(path, '--output', tmp_path / 'out', *flags) == 0
+    assert capsys.readouterr().err == ''
+
+
+def test_a_mean_image_gives_the_mean_of_its_channels(tmp_path, capsys):
+    image = np.arange(12, dtype=np.float32).reshape(3, 2, 2)
+    file = tmp_path / 'mean.binaryproto'
+    blob = BlobProto(num=1, channels=3, height=2, width=2, data=image.ravel())
+    file.write_bytes(blob.SerializeToString())
+    assert run(OFFICIAL, '--output', tmp_path / 'out', '--mean', file) == 0
+    _, config = parameters.read_model(tmp_path / 'out')
+    assert config['preprocessing']['mean'] == [1.5, 5.5, 9.5]
+    assert 'Caffe subtracts the image' in capsys.readouterr().err
+    blob.channels, blob.height = 1, 6
+    file.write_bytes(blob.SerializeToString())
+    assert run(OFFICIAL, '--output', tmp_path / 'no', '--mean', file) == 1
+    assert 'no mean image of three channels: 1x1x6x2' in capsys.readouterr().err
+    assert run(OFFICIAL, '--output', tmp_path / 'no', '--mean', 'none.binaryproto') == 1
+    assert capsys.readouterr().err.count('\n') == 1
+
+
+def test_flags_are_recorded(tmp_path):
+    flags = ['--bypass', 'simple', '--conv10_pad', '1', '--conv10_relu', 'no', '--mean', '9']
+    flags += ['--resize', 'warp', '--resize_size', '240', '--input_size', '224', '--scale', '2']
+    assert run(OFFICIAL, '--output', tmp_path / 'out', *flags) == 0
+    _, config = parameters.read_model(tmp_path / 'out')
+    assert (config['bypass'], config['conv10_pad'], config['conv10_relu']) == ('simple', 1, False)
+    expected = Preprocessing('warp', 240, 224, (9.0, 9.0, 9.0), 2.0)
+    assert config['preprocessing'] == expected.to_json()

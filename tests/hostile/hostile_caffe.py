@@ -8,6 +8,7 @@ import functools
 import struct
 from pathlib import Path
 
+import numpy as np
 from hostile_models import tensors
 from mutations import FLOATS, INTEGERS, TEXTS, mutate_bytes
 
@@ -39,6 +40,31 @@ def as_v1(net):
     return old
 
 
+def as_snapshot(net):
+    """A snapshot of training by a fork: a data layer, raw data, batch normalisation, field 13."""
+    snapshot = NetParameter()
+    snapshot.CopyFrom(net)
+    data = snapshot.layer[0]
+    data.type, data.top[:] = b'Data', [b'data', b'label']
+    data.ClearField('input_param')
+    data.include.add(phase=0)
+    data.transform_param.mean_value.extend([104, 117, 123])
+    data.transform_param.crop_size, data.transform_param.scale = 224, 0.5
+    for layer in snapshot.layer:
+        for blob in layer.blobs:
+            blob.raw_data_type, blob.raw_data = 2, np.array(blob.data, '<f2').tobytes()
+            blob.ClearField('data')
+        if kind_of(layer) == 'Pooling':
+            layer.pooling_param.round_mode = 0
+    at = [name_of(layer) for layer in snapshot.layer].index('relu_conv10')
+    for kind, sizes in ((b'Scale', (2, 2)), (b'BatchNorm', (2, 2, 1))):
+        norm = type(data)(name=kind, type=kind, bottom=[b'conv10'], top=[b'conv10'])
+        for size in sizes:
+            norm.blobs.add(shape={'dim': [size]}, data=[1.0] * size)
+        snapshot.layer.insert(at, norm)
+    return snapshot
+
+
 @functools.lru_cache(None)
 def caffe_nets():
     """The official file, small ones of each form, and wiring without weights."""
@@ -46,7 +72,7 @@ def caffe_nets():
     return (
         build_net('1.0', 'complex', 5, 1),
         as_v1(build_net('1.1', 'simple', 5)),
-        small,
+        as_snapshot(small),
         as_v1(small),
         with_weights(build_net('1.1', 'complex', 2), tensors(2, 'complex'), 'double_data'),
         NetParameter.FromString(OFFICIAL.read_bytes()),
@@ -144,6 +170,11 @@ def _crafted_caffemodel():
     contents = [
         *(net.SerializeToString() for net in (*caffe_nets(), claim, cyclic, blow_up)),
         nested,
+        b'\x12\0' * 32_000_000,  # V1 layers: 3.9 GB once parsed
+        _field(100, b'\x42\0' * 2_500_000),  # rules
+        _field(100, _field(143, b'\x0a\0' * 2_500_000)),  # shapes of inputs
+        _field(100, _field(7, _field(7, _field(1, b'\x01' * 2_500_000)))),  # axes
+        _field(100, _field(7, b'\x2d\0\0\0\0' * 2_500_000)),  # floats, one by one
         b'\x0b' * 100_000,  # groups in groups
         empty * 2_500_000,
         empty * 9_999,
