@@ -32,8 +32,8 @@ class CaffeNet(NamedTuple):
     rounded to float32, batch normalisation is folded). conv10_pad: 0 or 1; the original v1.0 pads
     its 1x1 conv10, a quirk of its making, so that ReLU(bias) of the border enters the mean.
     conv10_relu: whether a ReLU follows conv10. preprocessing: what the file says of its pictures.
-    computed: {index of a layer that is used: what it computes}, see `layers.trace`. unsaid: which of
-    bypass, conv10_pad and conv10_relu the file leaves open. notes: what was assumed of pictures,
+    computed: {index of a layer that is used: what it computes}, see `layers.trace`. unsaid: which
+    of bypass, conv10_pad and conv10_relu the file leaves open. notes: what was assumed of pictures,
     dropped or found odd, a line each.
     """
 

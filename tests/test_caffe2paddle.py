@@ -12,7 +12,7 @@ from converting import he_tensors, run, write_parameters
 import caffe2paddle
 from caffe2paddle import DATA
 from caffe_format import caffemodel
-from caffe_format.messages import BlobProto
+from caffe_format.messages import BlobProto, NetParameter
 from caffe_format.writing import write_caffemodel
 from models import parameters
 from models.parameters import make_config
@@ -164,7 +164,8 @@ def test_to_v2_writes_what_model_flags_read(tmp_path):
         ['--mean', '1,2'],
         ['--mean', 'a,b,c'],
         ['--list', '--mean', '1,2,3'],
-        ['--to_v2', 'model', '--output', 'x', '--bypass', 'simple'],
+        ['--to_v2', 'model', '--output', 'x', '--scale', '2'],
+        ['--list', '--bypass', 'simple'],
     ],
 )
 def test_contradicting_flags_are_refused(arguments, capsys):
@@ -318,11 +319,23 @@ def test_a_mean_image_gives_the_mean_of_its_channels(tmp_path, capsys):
     assert capsys.readouterr().err.count('\n') == 1
 
 
-def test_flags_are_recorded(tmp_path):
-    flags = ['--bypass', 'simple', '--conv10_pad', '1', '--conv10_relu', 'no', '--mean', '9']
+def test_flags_are_recorded(tmp_path, capsys):
+    net = caffemodel.read_message(OFFICIAL)
+    bare = NetParameter(layer=[layer for layer in net.layer if layer.blobs])
+    for layer in bare.layer:
+        for field in ('bottom', 'top', 'convolution_param'):
+            layer.ClearField(field)
+    path = tmp_path / 'bare.caffemodel'
+    path.write_bytes(bare.SerializeToString())
+    flags = ['--bypass', 'simple', '--conv10_pad', '1', '--conv10_relu', '0', '--mean', '9']
     flags += ['--resize', 'warp', '--resize_size', '240', '--input_size', '224', '--scale', '2']
-    assert run(OFFICIAL, '--output', tmp_path / 'out', *flags) == 0
+    assert run(path, '--output', tmp_path / 'out', *flags, '--verify') == 0
+    assert capsys.readouterr().err == ''
     _, config = parameters.read_model(tmp_path / 'out')
     assert (config['bypass'], config['conv10_pad'], config['conv10_relu']) == ('simple', 1, False)
     expected = Preprocessing('warp', 240, 224, (9.0, 9.0, 9.0), 2.0)
     assert config['preprocessing'] == expected.to_json()
+    assert run(path, '--output', tmp_path / 'out') == 0
+    assert 'assuming --conv10_pad 0 --bypass none --conv10_relu 1' in capsys.readouterr().err
+    assert run(OFFICIAL, '--output', tmp_path / 'no', '--bypass', 'simple') == 1
+    assert 'its bypass is none; leave out --bypass simple' in capsys.readouterr().err

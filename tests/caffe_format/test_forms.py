@@ -13,6 +13,7 @@ from small_nets import (
 
 from caffe_format.caffemodel import read_net
 from caffe_format.messages import NetParameter, name_of
+from network.preprocessing import Preprocessing
 
 
 def noted(net, words):
@@ -293,38 +294,25 @@ def test_modules_counted_from_one_are_read_by_their_wiring(tmp_path):
 # --- weights alone, and what the user knows better -----------------------------------------------
 
 
-def test_weights_alone_say_what_is_assumed_in_one_line(tmp_path):
+def test_weights_alone_leave_open_what_they_do_not_say(tmp_path):
     net, _ = message('1.0')
     path = save(weights_alone(net), tmp_path)
-    (note,) = read_net(path).notes
-    for words in (
-        'no bypass',
-        'conv10 not padded',
-        'the original v1.0 pads',
-        'a ReLU',
-        '(104, 117, 123)',
-    ):
-        assert words in note
-    given = {'bypass': 'simple', 'conv10_pad': 1, 'conv10_relu': False, 'crop': 224}
-    found = read_net(path, {**given, 'mean': (1, 2, 3), 'resize': 'warp'})
-    assert (found.bypass, found.conv10_pad, found.conv10_relu) == ('simple', 1, False)
-    assert found.preprocessing.crop == 224
+    found = read_net(path)
+    assert set(found.unsaid) == {'bypass', 'conv10_pad', 'conv10_relu'}
+    (note,) = found.notes
+    assert 'assuming pictures of 227x227 (--input_size), a mean of (104, 117, 123)' in note
+    given = {'crop': 224, 'mean': (1, 2, 3), 'resize': 'warp'}
+    found = read_net(path, given)
+    assert found.preprocessing == Preprocessing('warp', crop=224, mean=(1, 2, 3))
     assert found.notes == []
 
 
 def test_who_contradicts_the_file_is_believed_aloud(tmp_path):
     net, _ = message()
-    found = read_net(save(net, tmp_path), {'bypass': 'simple', 'conv10_pad': 1, 'crop': 224})
-    assert (found.bypass, found.conv10_pad, found.preprocessing.crop) == ('simple', 1, 224)
-    assert noted(found, 'bypass is simple, as told; the file says none')
-    assert noted(found, 'conv10_pad is 1, as told; the file says 0')
+    found = read_net(save(net, tmp_path), {'crop': 224})
+    assert found.unsaid == ()
+    assert found.preprocessing.crop == 224
     assert noted(found, 'crop is 224, as told; the file says 227')
-
-
-@pytest.mark.parametrize(('bypass', 'given'), [(None, 'complex'), ('complex', None)])
-def test_a_complex_bypass_cannot_be_told(tmp_path, bypass, given):
-    net, _ = message('1.1', bypass)
-    refusal(save(net, tmp_path), {'bypass': given})
 
 
 # --- field 13 of pooling: BVLC's round_mode, or a fork's ceil_mode -------------------------------

@@ -82,7 +82,7 @@ def test_who_reads_pictures_and_subtracts_nothing_is_believed(tmp_path, kind):
 def test_the_declared_size_is_obeyed_and_the_mean_is_assumed_aloud(tmp_path, kind, settings):
     found = read_net(save(with_data(kind, **settings), tmp_path))
     assert found.preprocessing == Preprocessing(crop=224)
-    assert any('assumed' in note and '(104, 117, 123)' in note for note in found.notes)
+    assert any('assuming' in note and '(104, 117, 123)' in note for note in found.notes)
 
 
 @pytest.mark.parametrize('shape', [True, False])

@@ -134,13 +134,15 @@ def test_sums_of_sums_take_no_exponential_time(tmp_path):
 
 def test_what_is_no_regular_file_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / 'fifo')
-    for path in (tmp_path / 'fifo', tmp_path, Path('/dev/zero')):
-        assert 'no regular file' in refusal(path)
+    for path in (tmp_path / 'fifo', Path('/dev/zero')):
+        with pytest.raises(OSError, match='is not a regular file'):
+            read_net(path)
 
 
 def test_a_giant_file_is_refused_unread(tmp_path, monkeypatch):
     monkeypatch.setattr(reading, 'MOST_BYTES', 1 << 20)
-    assert 'larger than 1 MiB' in refusal(OFFICIAL)
+    with pytest.raises(OSError, match='at most 1,048,576 are read'):
+        read_net(OFFICIAL)
 
 
 def test_failed_writing_leaves_the_old_file(tmp_path):
