@@ -237,7 +237,7 @@ def _assumed(settings):
     if 'mean' not in settings:
         assumed.append(f'a mean of {usual.mean} in BGR (--mean)')
     if 'mean' not in settings and 'scale' not in settings:
-        assumed.append('not scaled (--scale)')
+        assumed.append('no scale (--scale)')
     if settings.get('crop', usual.crop) != usual.crop and 'resize' not in settings:
-        assumed.append('cut out of pictures with a short side of 256 (--resize, --resize_size)')
+        assumed.append('a short side of 256 before the crop (--resize, --resize_size)')
     return assumed
