@@ -13,7 +13,7 @@ from conftest import GOLDEN
 
 import export
 import reader
-from caffe_format.caffemodel import deploy_prototxt
+from caffe_format.writing import deploy_prototxt
 from exports import onnx_file
 from models import parameters
 from network.preprocessing import Preprocessing, preprocessing_of
@@ -92,7 +92,9 @@ def test_names_are_caffes(seeded_tensors):
 
     tensors, config = model_of(seeded_tensors, '1.1', 'complex')
     nodes = {node.name for node in onnx_file.build(tensors, config).graph.node}
-    net = text_format.Parse(deploy_prototxt('1.1', 'complex', 10), NetParameter())
+    net = text_format.Parse(
+        deploy_prototxt(parameters.make_config('1.1', 'complex', 10)), NetParameter()
+    )
     layers = {layer.name.decode() for layer in net.layer}
     assert len(layers) > 60
     assert layers - nodes == {'data', 'drop9', 'prob'}

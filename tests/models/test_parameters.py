@@ -14,8 +14,8 @@ import pytest
 import safetensors.numpy
 from conftest import ROOT
 
-from caffe_format import caffemodel
 from caffe_format.messages import NetParameter
+from caffe_format.writing import write_caffemodel
 from common import console, files
 from common.console import UserError
 from models import parameters
@@ -628,7 +628,7 @@ def test_folder_of_a_run_names_its_models(tmp_path, tensors, config):
 def test_weights_alone_of_caffe_leave_open_what_the_user_may_say(tmp_path, seeded_tensors):
     """A caffemodel without wiring: neither the sums of simple bypass nor conv10's padding show."""
     path, lines = tmp_path / 'a.caffemodel', []
-    caffemodel.write_caffemodel(path, seeded_tensors('1.0', class_num=3), '1.0', None, 3)
+    write_caffemodel(path, seeded_tensors('1.0', class_num=3), make_config('1.0', None, 3))
     net = NetParameter.FromString(path.read_bytes())
     for layer in net.layer:
         for field in ('type', 'bottom', 'top', 'convolution_param'):
