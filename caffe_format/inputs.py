@@ -143,7 +143,7 @@ def _read_transformation(said, param, place):
 
 
 def _note_change(said, name, value, place):
-    if said.found.get(name, value) != value:
+    if name in said.found and said.found[name] != value:  # NaN differs from itself
         said.notes.append(f'{place} says {name} {said.found[name]} and {value}; {value} counts')
     said.found[name] = value
 
