@@ -638,7 +638,9 @@ def test_weights_alone_of_caffe_leave_open_what_the_user_may_say(tmp_path, seede
     assert 'assuming' in '\n'.join(lines)
     assert '--bypass none' in '\n'.join(lines)
     assert '--conv10_pad 0' in '\n'.join(lines)
-    config = read_model(path, Told('simple', 1, 0), pytest.fail)[1]
+    lines.clear()
+    config = read_model(path, Told('simple', 1, 0), lines.append)[1]
+    assert '--conv10_pad' not in '\n'.join(lines)  # of the pictures there is still a line
     assert [config[name] for name in ('bypass', 'conv10_pad', 'conv10_relu')] == [
         'simple',
         1,
