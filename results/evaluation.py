@@ -197,17 +197,21 @@ class _OnGPU:
         self.network = parameters.build_network(tensors, config)
         self.network.eval()
 
-    @paddle.no_grad()
     def __call__(self, crops):
-        images = paddle.to_tensor(reader.network_input(crops, self.preprocessing))
-        with paddle.amp.auto_cast(self.precision != 'float32', dtype='bfloat16'):
-            try:
-                return self.network(images).astype('float32').numpy()
-            except MemoryError:
-                if len(crops) == 1:
-                    raise
+        try:
+            return self._logits(crops)
+        except MemoryError:
+            if len(crops) == 1:
+                raise
         half = len(crops) // 2  # a batch that fits
         return np.concatenate([self(crops[:half]), self(crops[half:])])
+
+    def _logits(self, crops):
+        images = paddle.to_tensor(reader.network_input(crops, self.preprocessing))
+        amp = self.precision != 'float32'
+        # no_grad as the decorator of a function that calls itself would leave gradients off.
+        with paddle.no_grad(), paddle.amp.auto_cast(amp, dtype='bfloat16'):
+            return self.network(images).astype('float32').numpy()
 
 
 # --------------------------------------------------------------------------------------------------

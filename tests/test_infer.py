@@ -12,6 +12,7 @@ import time
 
 import cv2
 import numpy as np
+import paddle
 import pytest
 from conftest import GOLDEN, ROOT
 from PIL import Image
@@ -612,3 +613,4 @@ def test_a_batch_that_does_not_fit_a_gpu_is_halved(seeded_tensors, pixels):
     network.network = small
     assert np.allclose(network(crops), expected, atol=1e-5)
     assert sizes == [5, 2, 3, 1, 2]
+    assert paddle.is_grad_enabled()  # training goes on after an evaluation

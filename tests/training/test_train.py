@@ -34,6 +34,7 @@ from training.step import FrozenFeatures, Learner, SharedDropout, train_step, tr
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / 'data'
+TIMES = 'images_per_second', 'seconds'
 
 
 @pytest.fixture(scope='module')
@@ -146,7 +147,7 @@ def wait_for(condition, seconds=60):
 def log_without_speed(output):
     with open(output / 'log.csv') as file:
         rows = list(csv.DictReader(file))
-    return [{k: v for k, v in row.items() if k != 'images_per_second'} for row in rows]
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in rows]
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
@@ -431,7 +432,7 @@ class TestRefusals:
 
     def test_another_list_on_resume(self, folder, whole, tmp_path):
         other = tmp_path / 'train.txt'
-        other.write_text((folder / 'train.txt').read_text().splitlines()[0] + '\n')
+        other.write_text('\n'.join((folder / 'train.txt').read_text().splitlines()[::-1]) + '\n')
         line = fail(folder, whole, '--resume', '--lr', 0.001, '--train_list', other)
         assert 'differs from the list' in line
 
@@ -440,7 +441,7 @@ class TestRefusals:
         assert 'needs a GPU' in line
 
     def test_a_missing_picture_is_named_before_anything_starts(self, folder, tmp_path):
-        (tmp_path / 'train.txt').write_text('nowhere.jpg 0\n')
+        (tmp_path / 'train.txt').write_text('nowhere.jpg 0\nneither.jpg 1\n')
         shutil.copy(folder / 'val.txt', tmp_path)
         line = fail(folder, tmp_path / 'out', '--train_list', tmp_path / 'train.txt')
         assert 'train.txt, line 1' in line and 'nowhere.jpg' in line
