@@ -6,7 +6,6 @@ python caffe2paddle.py --to_caffe output/best --output tuned/tuned.caffemodel
 """
 
 import argparse
-import re
 import sys
 from pathlib import Path
 
@@ -19,13 +18,8 @@ from models import paddle_v2, parameters
 from models.configuration import add_model_flags, told
 from models.parameters import NOTHING_TOLD
 from network.preprocessing import CHANNEL_ORDERS, RESIZES, preprocessing_of
+from pictures import lists
 from results.liveness import death
-
-SYNSET = re.compile(r'n\d{8}\s+')
-
-
-class ConvertError(UserError):
-    """The command line asks for something that cannot be done."""
 
 
 def parse_arguments(arguments=None):
@@ -248,26 +242,10 @@ def _report(path, config, tensors):
 
 
 def _names_for(class_num, path):
-    if path is None:
-        known = DATA / 'synset_words.txt'
-        return read_class_names(known, class_num) if class_num == 1000 and known.exists() else None
-    return read_class_names(path, class_num)
-
-
-def read_class_names(path, class_num):
-    """The names in a text file of one class a line; WordNet ids in front of them are left out."""
-    try:
-        lines = Path(path).read_text(encoding='utf-8-sig').splitlines()
-    except UnicodeDecodeError:
-        raise ConvertError(f'{path}: is not UTF-8 text') from None
-    names = [SYNSET.sub('', line, count=1).strip() for line in lines]
-    while names and not names[-1]:
-        names.pop()
-    if '' in names:
-        raise ConvertError(f'{path}:{names.index("") + 1}: there is no name on this line')
-    if len(names) != class_num:
-        raise ConvertError(f'{path}: has {len(names)} names; the network has {class_num} classes')
-    return names
+    known = DATA / 'synset_words.txt'
+    if path is None and class_num == 1000 and known.exists():
+        path = known
+    return path and lists.read_class_names(path, class_num)
 
 
 def verify(model, path, image, tolerance, given=None):
@@ -303,7 +281,7 @@ def verify(model, path, image, tolerance, given=None):
 def to_caffe(model, output, said=NOTHING_TOLD):
     """Write `model` (what --model takes) as the V2 caffemodel `output`, and what goes beside it."""
     if output.suffix != '.caffemodel':
-        raise ConvertError(f'{output}: --output must end in .caffemodel with --to_caffe')
+        raise UserError(f'{output}: --output must end in .caffemodel with --to_caffe')
     tensors, config = parameters.read_model(model, said)
     prototxt, labels = output.with_suffix('.prototxt'), output.with_suffix('.labels.txt')
     names = config.get('class_names')
@@ -324,7 +302,7 @@ def to_caffe(model, output, said=NOTHING_TOLD):
 
 
 def _refuse_foreign(prototxt, beside):
-    """Raises ConvertError where a file would be overwritten that --to_caffe did not write."""
+    """Raises UserError where a file would be overwritten that --to_caffe did not write."""
     try:
         with open(prototxt, encoding='utf-8', errors='replace') as file:
             ours = file.readline().startswith(writing.MARK)
@@ -332,7 +310,7 @@ def _refuse_foreign(prototxt, beside):
         ours = False
     for path in beside:
         if path.exists() and not ours:
-            raise ConvertError(f'{path}: is there already; choose another name for --output')
+            raise UserError(f'{path}: is there already; choose another name for --output')
 
 
 def to_v2(model, output, said=NOTHING_TOLD):

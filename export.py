@@ -40,10 +40,6 @@ MOST_BYTES = 500_000  # bytes
 TOLERANCE = 1e-3  # of logits, as a part of the largest one where that is above 1
 
 
-class ExportError(UserError):
-    """The command line asks for something that cannot be done, or a check failed."""
-
-
 def parse_arguments(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -227,7 +223,7 @@ def _packed(args, tensors, config):
         parameters.write_model(model, tensors, config)
         goal = ['--model', str(model), '--size', str(PAGE_MODEL), '--output', str(file)]
         if subprocess.call([sys.executable, str(COMPRESS), *goal, *source]):
-            raise ExportError(f'{args.model}: could not be packed')
+            raise UserError(f'{args.model}: could not be packed')
         return file.read_bytes(), packed.read_packed(file)[0]
 
 
@@ -239,7 +235,7 @@ def _import_onnx(name):
     try:
         return importlib.import_module(f'exports.{name}')
     except ImportError as error:
-        raise ExportError(
+        raise UserError(
             f'{error.name} is not installed: pip install -r requirements-export.txt'
         ) from None
 
@@ -286,11 +282,11 @@ def _softmax(logits):
 
 
 def _check(runtime, found, wanted):
-    """Print the largest difference between what a runtime and Paddle compute. ExportError."""
+    """Print the largest difference between what a runtime and Paddle compute. UserError."""
     difference = np.abs(found - wanted).max()
     limit = TOLERANCE * max(1, np.abs(wanted).max())
     if not difference <= limit:  # NaN, too
-        raise ExportError(
+        raise UserError(
             f'{runtime} differs from Paddle by {difference:.1e}, more than {limit:.1e}; '
             'nothing is written'
         )

@@ -3,7 +3,8 @@
 import numpy as np
 
 from caffe_format.messages import kind_of, layers_of
-from caffe_format.reading import CaffeModelError, blob_array, blob_shape, where
+from caffe_format.reading import blob_array, blob_shape, where
+from common.console import UserError
 
 KINDS = ('BatchNorm', 'Scale')
 
@@ -43,7 +44,7 @@ def expressions(convolutions, chains):
 def fold(weight, bias, layers, path):
     """(weight OIHW, bias [O]) of the convolution that equals this one and the `layers` behind it.
 
-    Computed in float64, rounded once to float32. Raises CaffeModelError for what is no such layer.
+    Computed in float64, rounded once to float32. Raises UserError for what is no such layer.
     """
     weight, bias = weight.astype(np.float64), bias.astype(np.float64)
     for layer in layers:
@@ -58,7 +59,7 @@ def fold(weight, bias, layers, path):
 def _batch_norm(layer, channels, place):
     """(factor, offset) of y = (x - mean) / sqrt(variance + eps): batch_norm_layer.cpp."""
     if len(layer.blobs) != 3:
-        raise CaffeModelError(
+        raise UserError(
             f'{place}: this BatchNorm has {len(layer.blobs)} blobs; '
             "BVLC's has mean, variance and their factor"
         )
@@ -68,7 +69,7 @@ def _batch_norm(layer, channels, place):
     scale = 1 / scale if scale else 0.0
     deviation = np.sqrt(np.maximum(variance * scale, 0) + layer.batch_norm_param.eps)
     if not (np.isfinite(deviation).all() and deviation.all()):
-        raise CaffeModelError(f'{place}: its variance cannot be divided by')
+        raise UserError(f'{place}: its variance cannot be divided by')
     return 1 / deviation, -mean * scale / deviation
 
 
@@ -76,7 +77,7 @@ def _scale(layer, channels, place):
     """(factor, offset) of a Scale layer with one number a channel: scale_layer.cpp."""
     param = layer.scale_param
     if param.axis not in (1, -3) or param.num_axes != 1 or len(layer.blobs) not in (1, 2):
-        raise CaffeModelError(f'{place}: this Scale is not one number a channel')
+        raise UserError(f'{place}: this Scale is not one number a channel')
     numbers = [_numbers(blob, channels, place) for blob in layer.blobs]
     return numbers[0], numbers[1] if len(numbers) == 2 else np.zeros(channels)
 
@@ -85,10 +86,10 @@ def _numbers(blob, count, place):
     shape = blob_shape(blob, place)
     values = blob_array(blob).astype(np.float64)
     if len(values) != count:
-        raise CaffeModelError(
+        raise UserError(
             f'{place}: a blob of {len(values)} numbers (shape {list(shape)[:4]}) '
             f'stands where {count} are needed'
         )
     if not np.isfinite(values).all():
-        raise CaffeModelError(f'{place} holds NaN or numbers beyond float32')
+        raise UserError(f'{place} holds NaN or numbers beyond float32')
     return values

@@ -16,8 +16,9 @@ from caffe_format.batch_norm import fold
 from caffe_format.layers import show_shape
 from caffe_format.matching import match
 from caffe_format.messages import kind_of, layers_of, name_of
-from caffe_format.reading import CaffeModelError, blob_array, blob_shape, read_message, where
+from caffe_format.reading import blob_array, blob_shape, read_message, where
 from caffe_format.wiring import read_structure
+from common.console import UserError
 from network import architecture
 from network.preprocessing import Preprocessing
 
@@ -53,7 +54,7 @@ def read_net(path, given=None):
     """The CaffeNet in a .caffemodel, V2 (`layer`) or V1 (`layers`).
 
     given: what the user knows better than the file: {field of Preprocessing: value}, and
-    'ceil_mode': True, see `pooling.settle_rounding`. Raises CaffeModelError with one line that
+    'ceil_mode': True, see `pooling.settle_rounding`. Raises UserError with one line that
     names file and layer.
     """
     return recognise(read_message(path), path, given)
@@ -62,7 +63,7 @@ def read_net(path, given=None):
 def describe_layers(path):
     """Rows (index, name, type, blob shapes, number of values, bytes in the file), one per layer.
 
-    Works on any network's caffemodel. Raises CaffeModelError for what is none.
+    Works on any network's caffemodel. Raises UserError for what is none.
     """
     rows = []
     for index, layer in enumerate(layers_of(read_message(path))):
@@ -84,7 +85,7 @@ def recognise(net, path, given=None):
     preprocessing, more, assumed = inputs.settle(said, given, path)
     smallest = architecture.smallest_input(version)
     if preprocessing.crop < smallest:
-        raise CaffeModelError(
+        raise UserError(
             f'{path}: pictures of {preprocessing.crop}x{preprocessing.crop} are too small; '
             f'v{version} needs {smallest} pixels'
         )
@@ -117,27 +118,25 @@ def _weight_shapes(net, path):
     for index, layer in enumerate(layers_of(net)):
         kind, place = kind_of(layer), where(path, layer)
         if kind in DETECTION:
-            raise CaffeModelError(
-                f'{place} is a {kind}: this is a detector (SSD, say), no classifier'
-            )
+            raise UserError(f'{place} is a {kind}: this is a detector (SSD, say), no classifier')
         if not layer.blobs or kind in SCALINGS:
             continue
         if kind not in CONVOLUTIONS:
-            raise CaffeModelError(f'{place} is a {kind} with weights; no SqueezeNet has that')
+            raise UserError(f'{place} is a {kind} with weights; no SqueezeNet has that')
         shapes[index] = _convolution_shape(layer, place)
     if not shapes:
-        raise CaffeModelError(f'{path}: holds no weights')
+        raise UserError(f'{path}: holds no weights')
     return shapes
 
 
 def _convolution_shape(layer, place):
     if len(layer.blobs) > 2:
-        raise CaffeModelError(f'{place} has {len(layer.blobs)} blobs, not a weight and a bias')
+        raise UserError(f'{place} has {len(layer.blobs)} blobs, not a weight and a bias')
     weight, *bias = (blob_shape(blob, place) for blob in layer.blobs)
     if len(weight) == 4 and (not bias or weight[:1] == bias[0][-1:] == (math.prod(bias[0]),)):
         return weight
     shown = ' and '.join(map(show_shape, (weight, *bias)))
-    raise CaffeModelError(f'{place}: blobs of shapes {shown} are no convolution with bias')
+    raise UserError(f'{place}: blobs of shapes {shown} are no convolution with bias')
 
 
 def _kind_of_net(net, shapes, path):
@@ -145,7 +144,7 @@ def _kind_of_net(net, shapes, path):
     first = {architecture.parameter_shapes(v)['conv1.weight']: v for v in architecture.VERSIONS}
     version = next((first[shape] for shape in shapes.values() if shape in first), None)
     if version is None:
-        raise CaffeModelError(f'{path}: is no SqueezeNet: {_no_conv1(net, shapes, first)}')
+        raise UserError(f'{path}: is no SqueezeNet: {_no_conv1(net, shapes, first)}')
     plain = architecture.parameter_shapes(version)
     bypass = None
     if any(kind_of(layer) == 'Eltwise' for layer in layers_of(net)):
@@ -187,7 +186,7 @@ def _read_tensors(net, convolutions, chains, path):
             behind = [layers_of(net)[number] for number in chains[index]]
             weight, bias = fold(weight, bias, behind, path)
         if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
-            raise CaffeModelError(f'{place} holds NaN or numbers beyond float32')
+            raise UserError(f'{place} holds NaN or numbers beyond float32')
         parameter = name.replace('/', '.')
         tensors[f'{parameter}.weight'], tensors[f'{parameter}.bias'] = weight, bias
     return tensors

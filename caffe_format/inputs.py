@@ -6,7 +6,8 @@ import numpy as np
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from caffe_format.messages import kind_of, layers_of
-from caffe_format.reading import CaffeModelError, where
+from caffe_format.reading import where
+from common.console import UserError
 from network.preprocessing import Preprocessing
 
 READ_PICTURES = ('Data', 'ImageData', 'WindowData')  # what they do not subtract, nobody does
@@ -132,10 +133,10 @@ def _read_transformation(said, param, place):
     values = tuple(map(_short, getattr(param, 'mean_value', ())))
     if values:
         if len(values) not in (1, 3):
-            raise CaffeModelError(f'{place} has {len(values)} mean values, not 1 or 3')
+            raise UserError(f'{place} has {len(values)} mean values, not 1 or 3')
         _note_change(said, 'mean', values * (3 // len(values)), place)
     if getattr(param, 'force_gray', False):
-        raise CaffeModelError(f'{place} makes pictures grey (force_gray), which is not done here')
+        raise UserError(f'{place} makes pictures grey (force_gray), which is not done here')
     if param.mirror:
         said.notes.append(
             f'{place} mirrors pictures, in training alone; train.py has a flag for it'
@@ -156,14 +157,12 @@ def _short(value):
 
 def _read_image_size(said, param, place):
     if not param.is_color:
-        raise CaffeModelError(f'{place} reads pictures as grey (is_color: false)')
+        raise UserError(f'{place} reads pictures as grey (is_color: false)')
     height, width = param.new_height, param.new_width
     if not height and not width:
         return
     if height != width:
-        raise CaffeModelError(
-            f'{place} resizes pictures to {height}x{width}; squares are done here'
-        )
+        raise UserError(f'{place} resizes pictures to {height}x{width}; squares are done here')
     said.found.update(resize='warp', resize_size=height)
     said.found.setdefault('crop', height)
 
@@ -190,7 +189,7 @@ def _declared_size(said, dims, place):
     if not dims:
         return
     if len(dims) != 4 or dims[1] != 3:
-        raise CaffeModelError(f'{place} feeds blobs of shape {dims[:8]}; pictures are [N, 3, H, W]')
+        raise UserError(f'{place} feeds blobs of shape {dims[:8]}; pictures are [N, 3, H, W]')
     height, width = dims[2:]
     if height != width:
         said.unknown['crop'] = (
@@ -205,12 +204,12 @@ def settle(said, given, path):
     """(Preprocessing, notes, what was assumed), from the file and the user, who is believed more.
 
     given: {field of Preprocessing: value}; a mean is in BGR order whatever the channel order is.
-    What neither says is as in the original network. Raises CaffeModelError for what cannot be.
+    What neither says is as in the original network. Raises UserError for what cannot be.
     """
     notes = [note.removeprefix(f'{path}: ') for note in said.notes]
     for name, reason in said.unknown.items():
         if name not in given:
-            raise CaffeModelError(reason)
+            raise UserError(reason)
     settings = dict(said.found)
     rgb = given.get('channel_order') == 'RGB'
     for name, value in given.items():
@@ -227,7 +226,7 @@ def settle(said, given, path):
     try:
         return Preprocessing(**settings), notes, assumed
     except ValueError as error:
-        raise CaffeModelError(f'{path}: its pictures cannot be made: {error}') from None
+        raise UserError(f'{path}: its pictures cannot be made: {error}') from None
 
 
 def _assumed(settings):

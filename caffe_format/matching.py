@@ -5,7 +5,8 @@ from collections import Counter, defaultdict, deque
 
 from caffe_format.layers import net_label, show_shape
 from caffe_format.messages import layers_of, name_of
-from caffe_format.reading import CaffeModelError, where
+from caffe_format.reading import where
+from common.console import UserError
 from network import architecture
 
 
@@ -63,11 +64,11 @@ def _by_name(net, shapes, ours, kind, path):
             return {}
     repeated = [key for key, count in Counter(names.values()).items() if count > 1 and key in known]
     if repeated:
-        raise CaffeModelError(f'{path}: has two convolutions called {known[repeated[0]]!r}')
+        raise UserError(f'{path}: has two convolutions called {known[repeated[0]]!r}')
     found = {index: known[key] for index, key in names.items() if key in known}
     for index, name in found.items():
         if shapes[index] != ours[name]:
-            raise CaffeModelError(
+            raise UserError(
                 f'{where(path, layers_of(net)[index])} has weights of shape '
                 f'{show_shape(shapes[index])}; {name} of {net_label(*kind[:2])} has '
                 f'{show_shape(ours[name])}: it is another SqueezeNet, or its names are mixed up'
@@ -79,7 +80,7 @@ def _refuse_others(net, shapes, waiting, missing, kind, path):
     unknown = min((index for indices in waiting.values() for index in indices), default=None)
     label = net_label(*kind[:2])
     if unknown is not None:
-        raise CaffeModelError(
+        raise UserError(
             f'{where(path, layers_of(net)[unknown])} has weights of shape '
             f'{show_shape(shapes[unknown])}, which {label} has not'
             + (f'; {missing[0]} is missing' if missing else ' (or not so often)')
@@ -87,14 +88,14 @@ def _refuse_others(net, shapes, waiting, missing, kind, path):
     if missing:
         also = f' and {len(missing) - 1} more convolutions' if len(missing) > 1 else ''
         truncated = '; it is probably truncated' if missing[-1] == 'conv10' else ''
-        raise CaffeModelError(
+        raise UserError(
             f'{path}: ends after layer {name_of(layers_of(net)[-1])!r}, and {missing[0]} of '
             f'{label}{also} is missing{truncated}'
         )
 
 
 def _check_order(net, by_order, path):
-    """Raises CaffeModelError where layers without wiring stand in another order than their names.
+    """Raises UserError where layers without wiring stand in another order than their names.
 
     by_order: the layers that were matched by it; the first numbers in their names must not fall.
     """
@@ -102,7 +103,7 @@ def _check_order(net, by_order, path):
     for index in by_order:
         number = re.search(r'\d+', name_of(layers_of(net)[index]))
         if number and int(number[0][:9]) < last:
-            raise CaffeModelError(
+            raise UserError(
                 f'{where(path, layers_of(net)[index])} stands in another order than its name says, '
                 'and the file has no wiring that could tell which counts'
             )

@@ -30,32 +30,28 @@ NOT_PROTOBUF = {
 RAW_TYPES = {0: '<f8', 1: '<f4', 2: '<f2'}  # raw_data_type: DOUBLE, FLOAT, FLOAT16
 
 
-class CaffeModelError(UserError):
-    """A caffemodel cannot be read, or is not a SqueezeNet."""
-
-
 def read_message(path):
-    """The NetParameter in a file. Raises CaffeModelError or OSError, of one line."""
+    """The NetParameter in a file. Raises UserError or OSError, of one line."""
     content = _read_bytes(path)
     for start, what in NOT_PROTOBUF.items():
         if content.startswith(start):
-            raise CaffeModelError(f'{path}: {what}')
+            raise UserError(f'{path}: {what}')
     net = _parse(content, path)
     layers = len(layers_of(net))
     if not layers:
-        raise CaffeModelError(f'{path}: is no caffemodel: it holds no layers')
+        raise UserError(f'{path}: is no caffemodel: it holds no layers')
     if layers > MOST_LAYERS:
-        raise CaffeModelError(f'{path}: is no SqueezeNet: it has {layers} layers')
+        raise UserError(f'{path}: is no SqueezeNet: it has {layers} layers')
     blobs = sum(len(layer.blobs) for layer in layers_of(net))
     if blobs > MOST_LAYERS:
-        raise CaffeModelError(f'{path}: is no SqueezeNet: it has {blobs} blobs')
+        raise UserError(f'{path}: is no SqueezeNet: it has {blobs} blobs')
     return net
 
 
 def _read_bytes(path):
     content = read_regular_file(path, MOST_BYTES)
     if not content:
-        raise CaffeModelError(f'{path}: is empty')
+        raise UserError(f'{path}: is empty')
     return content
 
 
@@ -69,11 +65,11 @@ def read_mean_image(path):
         wire.check_size(content, BlobProto.DESCRIPTOR)
         blob = BlobProto.FromString(content)
     except (wire.TooMany, wire.Damaged, DecodeError):
-        raise CaffeModelError(f'{path}: is no mean image (.binaryproto), or is damaged') from None
+        raise UserError(f'{path}: is no mean image (.binaryproto), or is damaged') from None
     shape = blob_shape(blob, path)
     image = blob_array(blob).astype(np.float64)
     if shape[-3:-2] != (3,) or math.prod(shape[:-3]) != 1 or not np.isfinite(image).all():
-        raise CaffeModelError(f'{path}: is no mean image of three channels: {show_shape(shape)}')
+        raise UserError(f'{path}: is no mean image of three channels: {show_shape(shape)}')
     return tuple(round(float(value), 4) for value in image.reshape(3, -1).mean(axis=1))
 
 
@@ -81,16 +77,16 @@ def _parse(content, path):
     try:
         other = _other_message(content)
         if other:
-            raise CaffeModelError(f'{path}: is {other}')
+            raise UserError(f'{path}: is {other}')
         wire.check_size(content, NetParameter.DESCRIPTOR)
         return NetParameter.FromString(content)
     except wire.TooMany:
-        raise CaffeModelError(
+        raise UserError(
             f'{path}: is no SqueezeNet: it has more than {wire.MOST_FIELDS} layers, blobs or fields'
         ) from None
     except (wire.Damaged, DecodeError):
         _refuse_text(content[:4096], path)
-        raise CaffeModelError(
+        raise UserError(
             f'{path}: is no caffemodel, or is damaged or truncated: '
             f'its {len(content)} bytes are no complete protobuf message'
         ) from None
@@ -129,13 +125,13 @@ def _refuse_text(start, path):
     if any(letter < ' ' and letter not in '\t\n\f\r' for letter in text):
         return
     if 'layer' in text and '{' in text:
-        raise CaffeModelError(
+        raise UserError(
             f'{path}: is a prototxt, the text that describes a network; '
             'the weights are in the binary .caffemodel'
         )
     if text.lstrip().startswith('{'):
-        raise CaffeModelError(f'{path}: is JSON (of an inference model, say), not a caffemodel')
-    raise CaffeModelError(f'{path}: is text, not a caffemodel; was a web page saved in its place?')
+        raise UserError(f'{path}: is JSON (of an inference model, say), not a caffemodel')
+    raise UserError(f'{path}: is text, not a caffemodel; was a web page saved in its place?')
 
 
 def where(path, layer):
@@ -147,13 +143,13 @@ def blob_shape(blob, place):
     """A blob's shape, old or new form, once it is certain that the blob holds that many numbers."""
     held = _held(blob, place)
     if len(blob.shape.dim) > MOST_AXES:
-        raise CaffeModelError(f'{place}: a blob has {len(blob.shape.dim)} axes')
+        raise UserError(f'{place}: a blob has {len(blob.shape.dim)} axes')
     if blob.HasField('shape'):
         shape = tuple(blob.shape.dim)
     else:
         shape = (blob.num, blob.channels, blob.height, blob.width)
     if min(shape, default=0) < 0 or math.prod(shape) != held:
-        raise CaffeModelError(f'{place}: a blob of shape {show_shape(shape)} holds {held} numbers')
+        raise UserError(f'{place}: a blob of shape {show_shape(shape)} holds {held} numbers')
     return shape
 
 
@@ -164,13 +160,13 @@ def _held(blob, place):
         return held
     kind = RAW_TYPES.get(blob.raw_data_type)
     if kind is None:
-        raise CaffeModelError(
+        raise UserError(
             f'{place}: a blob has integers (raw_data_type {blob.raw_data_type}); '
             'quantised weights are not read'
         )
     size = np.dtype(kind).itemsize
     if len(blob.raw_data) % size:
-        raise CaffeModelError(
+        raise UserError(
             f'{place}: a blob has {len(blob.raw_data)} bytes of raw_data, '
             f'which are no numbers of {size} bytes'
         )

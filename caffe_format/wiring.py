@@ -13,7 +13,8 @@ from caffe_format.layers import (
 )
 from caffe_format.messages import kind_of, layers_of, name_of
 from caffe_format.pooling import map_side, settle_rounding
-from caffe_format.reading import CaffeModelError, where
+from caffe_format.reading import where
+from common.console import UserError
 
 # What may read the logits: these score by softmax, or by the logits' order
 ENDS = ('Softmax', 'SoftmaxWithLoss', 'Accuracy', 'ArgMax', 'Silence')
@@ -44,7 +45,7 @@ def read_structure(net, convolutions, kind, size, ceil_mode, path):
     """The Structure of a NetParameter, which is brought to BVLC's rounding in place.
 
     convolutions: {layer index: name in the original}; kind: (version, bypass, class_num); size: of
-    its pictures; ceil_mode: see `pooling.settle_rounding`. Raises CaffeModelError where the file
+    its pictures; ceil_mode: see `pooling.settle_rounding`. Raises UserError where the file
     computes something else than a SqueezeNet.
     """
     chains = chains_behind(net, convolutions)
@@ -65,7 +66,7 @@ def _refuse_loose_scalings(net, chains, path):
     inside = {index for chain in chains.values() for index in chain}
     for index, layer in enumerate(layers_of(net)):
         if kind_of(layer) in SCALINGS and index not in inside:
-            raise CaffeModelError(
+            raise UserError(
                 f'{where(path, layer)}: a {kind_of(layer)} is read behind a convolution alone, '
                 'of files with wiring'
             )
@@ -80,7 +81,7 @@ def _check_settings(net, convolutions, expected, path):
         layer = layers_of(net)[index]
         found = convolution_settings(layer.convolution_param)
         if layer.HasField('convolution_param') and found != ours[name]:
-            raise CaffeModelError(
+            raise UserError(
                 f'{where(path, layer)} has {found}; '
                 f'{name} of {expected.name.decode()} has {ours[name]}'
             )
@@ -103,14 +104,14 @@ def _check_wiring(net, computed, kind, whole, path):
         if layers_of(net)[index].type and kind_of(layers_of(net)[index]) in SCALINGS:
             continue
         if reads[index] != wanted[name]:
-            raise CaffeModelError(
+            raise UserError(
                 f'{where(path, layers_of(net)[index])} reads {reads[index]}; '
                 f'{name} of {label} reads {wanted[name]}'
             )
     ends = {'mean(ReLU(conv10))': True, 'mean(conv10)': False}
     found = next((text for text in computes if text in ends), None)
     if found is None:
-        raise CaffeModelError(f'{path}: {_wrong_end(computes, whole, label)}')
+        raise UserError(f'{path}: {_wrong_end(computes, whole, label)}')
     _check_end(net, reads, computes, found, path)
     return ends[found]
 
@@ -130,7 +131,7 @@ def _wrong_end(computes, whole, label):
 
 
 def _check_end(net, reads, computes, logits, path):
-    """Raises CaffeModelError where something else than a softmax reads the logits."""
+    """Raises UserError where something else than a softmax reads the logits."""
     passed_on = {logits}
     for index, layer in enumerate(layers_of(net)):
         if not any(reads[index].startswith(text) for text in passed_on):
@@ -142,7 +143,7 @@ def _check_end(net, reads, computes, logits, path):
         if computes[index].startswith(f'{kind} of another axis'):
             kind += ' over another axis than the classes'
         if kind not in ENDS:
-            raise CaffeModelError(
+            raise UserError(
                 f'{where(path, layer)}: a {kind} reads the logits; '
                 'this project scores classes by softmax'
             )

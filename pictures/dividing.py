@@ -4,7 +4,7 @@ import hashlib
 from collections import Counter
 from typing import NamedTuple
 
-from pictures.lists import ListError
+from common.console import UserError
 
 SIDES = ('train', 'val', 'test')
 
@@ -71,7 +71,7 @@ def _remark_copies(classes, shared, first, remarks):
 def fit_names(sides, folders, remarks):
     """The sides' classes under the training side's names, which may differ in case.
 
-    'train' comes first; `folders` is {side: its folder}, for messages. Raises ListError for a class
+    'train' comes first; `folders` is {side: its folder}, for messages. Raises UserError for a class
     that training lacks.
     """
     uses = Counter(name.casefold() for name in sides['train'])
@@ -82,7 +82,7 @@ def fit_names(sides, folders, remarks):
         for name, pictures in sides[side].items():
             other = name if name in sides['train'] else known.get(name.casefold())
             if other is None:
-                raise ListError(
+                raise UserError(
                     f'{folders[side] / name}: {folders["train"]} has no pictures of this class'
                 )
             fitted[side].setdefault(other, []).extend(pictures)

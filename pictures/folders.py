@@ -14,7 +14,7 @@ from typing import NamedTuple
 from common.console import UserError, printable, progress
 from common.files import atomic_write, check_folder_writable
 from pictures.dividing import SIDES, Picture, divide, fit_names, remark_shared
-from pictures.lists import ListError, imagenet_names
+from pictures.lists import imagenet_names
 
 # What cameras, phones and the web produce; .heic is here to be named, not to be passed over.
 SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.gif', '.bmp', '.webp', '.tif', '.tiff')
@@ -50,7 +50,7 @@ def write_lists(folder, output, val, seed, check, test=0.0):
     the others, see divide(); with a share of 0 there is none, and where both make 1 there is none
     for training. `check(path)` returns the sha256 of a picture file or raises UserError for what
     does not decode: such files are left out and named in the remarks.
-    All lists are written, or none. Raises ListError and OSError.
+    All lists are written, or none. Raises UserError and OSError.
     """
     folder, output, remarks = Path(folder), Path(output), []
     places = _find_sides(folder, remarks)
@@ -116,7 +116,7 @@ def _find_sides(folder, remarks):
         return {'train': folder}
     for side, group in found.items():
         if len(group) > 1:
-            raise ListError(
+            raise UserError(
                 f'{folder}: {" and ".join(group)} could both be for {side}.txt; '
                 'move all but one elsewhere'
             )
@@ -231,13 +231,13 @@ def _check_output(output, sides, remarks):
 def _check_sides(folder, names, sides):
     if len(names) < (2 if 'train' in sides else 1):
         found = f'only the class {names[0]!r}' if names else 'no class with pictures'
-        raise ListError(f'{folder}: {found}; each class needs a subfolder with its pictures')
+        raise UserError(f'{folder}: {found}; each class needs a subfolder with its pictures')
     for side, classes in sides.items():
         if not any(classes.values()):
-            raise ListError(f'{folder}: no class has pictures enough for {side}.txt, too')
+            raise UserError(f'{folder}: no class has pictures enough for {side}.txt, too')
     line, uses = Counter(map(_class_line, names)).most_common(1)[0]
     if uses > 1:
-        raise ListError(f'{folder}: {uses} class folders are called {line!r}; rename them')
+        raise UserError(f'{folder}: {uses} class folders are called {line!r}; rename them')
 
 
 def _class_line(name):

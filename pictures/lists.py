@@ -23,10 +23,6 @@ MAX_LIST_BYTES = 1 << 30  # ImageNet-21k's 14 million pictures take 600 MB
 MAX_NAMES_BYTES = 1 << 24
 
 
-class ListError(UserError):
-    """A list or a folder that cannot be used; the text says where and why."""
-
-
 class PictureList:
     """The pictures of a list in its order; `len()` tells how many.
 
@@ -79,14 +75,14 @@ def read_list(path, data_dir=None, class_num=None):
 
     The label is what follows the last white space, so a path may hold spaces. Relative paths start
     from `data_dir`, by default the folder of the list. `class_num` bounds the labels, where known.
-    Raises ListError, which names the line, and OSError.
+    Raises UserError, which names the line, and OSError.
     """
     path = Path(path)
     text = read_regular_file(path, MAX_LIST_BYTES).removeprefix(b'\xef\xbb\xbf')
     _check_text(path, text)
     starts, lengths, labels = _parse(path, text, class_num)
     if not labels:
-        raise ListError(f'{path}: the list is empty')
+        raise UserError(f'{path}: the list is empty')
     return PictureList(path, data_dir or path.parent, text, starts, lengths, labels)
 
 
@@ -97,7 +93,7 @@ def _check_text(path, text):
     except UnicodeDecodeError as error:
         position, complaint = error.start, 'not UTF-8; save the list as UTF-8 text'
     if position >= 0:
-        raise ListError(f'{_line_name(path, text, position)}: {complaint}')
+        raise UserError(f'{_line_name(path, text, position)}: {complaint}')
 
 
 def _parse(path, text, class_num):
@@ -110,7 +106,7 @@ def _parse(path, text, class_num):
         if fields:
             label = int(fields[1]) if len(fields) == 2 and _is_label(fields[1]) else -1
             if not 0 <= label < limit:
-                raise ListError(f'{_line_name(path, text, start)}: {_complaint(fields, class_num)}')
+                raise UserError(f'{_line_name(path, text, start)}: {_complaint(fields, class_num)}')
             starts.append(start)
             lengths.append(len(fields[0]))
             labels.append(label)
@@ -140,14 +136,14 @@ def _line_name(path, text, position):
 
 
 def check_files_exist(pictures):
-    """Raises ListError with the number of missing files and the first one's line."""
+    """Raises UserError with the number of missing files and the first one's line."""
     missing = [i for i in range(len(pictures)) if not os.path.isfile(pictures.path(i))]
     if missing:
         path = pictures.path(missing[0])
         hint = ''
         if (more := re.fullmatch(r'(.+)\s\d+', path, re.DOTALL)) and os.path.isfile(more[1]):
             hint = '; are there two labels on the line?'
-        raise ListError(
+        raise UserError(
             f'{pictures.where(missing[0])}: {path:.400}: no such file{hint}'
             f' ({len(missing)} of {len(pictures)} files of this list are missing)'
         )
@@ -157,7 +153,7 @@ def bad_pictures(pictures, check, most_share=0.1):
     """(indices of the pictures that cannot be used, a line for each of them), for --skip_bad.
 
     `check(path)` raises UserError for such a picture; it runs in threads, over every picture once,
-    before anything else, so that what is made of the rest depends on files alone. Raises ListError
+    before anything else, so that what is made of the rest depends on files alone. Raises UserError
     where more than `most_share` of the pictures are bad.
     """
 
@@ -177,7 +173,7 @@ def bad_pictures(pictures, check, most_share=0.1):
                 meter.count(1)
     bad = [i for i, line in enumerate(complaints) if line]
     if len(bad) > most_share * len(pictures):
-        raise ListError(
+        raise UserError(
             f'{complaints[bad[0]]} ({len(bad)} of {len(pictures)} pictures of this list cannot be '
             f'read; at most {most_share:.0%} may be left out)'
         )
@@ -224,19 +220,19 @@ def read_class_names(path, class_num=None):
     ImageNet's numbers are turned into its names: 'n01440764 tench, Tinca tinca' and 'n01440764'
     are both 'tench, Tinca tinca'. The number stays where ImageNet or the file has the name twice
     ('n02012849 crane') and where it is not ImageNet's. Blank lines at the end do not count.
-    Raises ListError, also where there are not `class_num` names, and OSError.
+    Raises UserError, also where there are not `class_num` names, and OSError.
     """
     try:
         text = read_regular_file(path, MAX_NAMES_BYTES).decode('utf-8-sig')
     except UnicodeDecodeError:
-        raise ListError(f'{path}: not UTF-8; save the class names as UTF-8 text') from None
+        raise UserError(f'{path}: not UTF-8; save the class names as UTF-8 text') from None
     lines = [line.strip() for line in text.replace('\r\n', '\n').rstrip().split('\n')]
     if lines == ['']:
-        raise ListError(f'{path}: there are no class names')
+        raise UserError(f'{path}: there are no class names')
     if '' in lines:
-        raise ListError(f'{path}, line {lines.index("") + 1}: a class name is missing')
+        raise UserError(f'{path}, line {lines.index("") + 1}: a class name is missing')
     if class_num is not None and len(lines) != class_num:
-        raise ListError(f'{path}: has {len(lines)} names; the network has {class_num} classes')
+        raise UserError(f'{path}: has {len(lines)} names; the network has {class_num} classes')
     return _plain_names(lines)
 
 
@@ -273,18 +269,18 @@ def map_labels(names, model_names):
     None means that the labels are the same. Names match by their ImageNet number, to the letter,
     without regard to case, spaces and underscores, or as one of ImageNet's synonyms ('tench' is
     'tench, Tinca tinca'), whichever comes first, where that fits one class alone.
-    Raises ListError where a class is not found among the model's, or two of them are the same.
+    Raises UserError where a class is not found among the model's, or two of them are the same.
     """
     if list(names) == list(model_names):
         return None
     finder = _Finder(model_names)
     labels = np.array([finder.find(name) for name in names], np.int64)
     if (labels < 0).any():
-        raise ListError(_unknown_names(names, labels, model_names))
+        raise UserError(_unknown_names(names, labels, model_names))
     first = {}
     for name, label in zip(names, labels.tolist()):
         if label in first:
-            raise ListError(
+            raise UserError(
                 f"the list's classes {first[label]!r} and {name!r} are one of the model's,"
                 f' {model_names[label]!r}'
             )

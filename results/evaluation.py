@@ -11,6 +11,7 @@ import numpy as np
 import paddle
 
 import reader
+from common.console import UserError
 from common.files import DATA
 from models import parameters
 from models.inference import BATCH, Predictor, build_program
@@ -259,7 +260,7 @@ def read_labelled(path, data_dir, config, say):
 
 def _check_count(path, names, class_num):
     if len(names) > class_num:
-        raise lists.ListError(
+        raise UserError(
             f'{Path(path).parent / "classes.txt"}: has {len(names)} names; the model has '
             f'{class_num} classes'
         )

@@ -42,10 +42,6 @@ SETTINGS = (
 )
 
 
-class VerifyError(UserError):
-    """The comparison cannot be made."""
-
-
 class Difference(NamedTuple):
     """One blob: its Caffe name, shape, largest absolute value and largest difference."""
 
@@ -64,7 +60,7 @@ def compare(model, caffemodel_path, image, given=None):
 
     Returns a Difference for each blob of the caffemodel, in Caffe's order, its input first. `model`
     is what --model takes, and is fed as its configuration says; OpenCV is fed as the file and
-    `given` say (see `caffemodel.read_net`). Raises VerifyError where they cannot be compared.
+    `given` say (see `caffemodel.read_net`). Raises UserError where they cannot be compared.
     """
     paddle.set_device('cpu')  # a GPU would round otherwise
     tensors, config = parameters.read_model(model)
@@ -82,7 +78,7 @@ def compare(model, caffemodel_path, image, given=None):
 
 def _difference(name, ours, theirs):
     if ours.shape != theirs.shape:
-        raise VerifyError(
+        raise UserError(
             f'{name} has shape {show_shape(ours.shape)} in Paddle, '
             f'{show_shape(theirs.shape)} as the caffemodel says'
         )
@@ -108,7 +104,7 @@ def opencv_blobs(message, net, images, path):
     as in Caffe's in-place blobs.
     """
     if int(cv2.__version__.split('.')[0]) != 4:
-        raise VerifyError(
+        raise UserError(
             f'--verify needs OpenCV 4, and this is {cv2.__version__}, which cannot import Caffe '
             'networks: pip install "opencv-python-headless<5"'
         )
@@ -122,7 +118,7 @@ def opencv_blobs(message, net, images, path):
         network.setInput(images)
         outputs = network.forward(_names_in_opencv(network, layer_of.values()))
     except cv2.error as error:
-        raise VerifyError(f'{path}: OpenCV cannot run this file: {error.err or error}') from None
+        raise UserError(f'{path}: OpenCV cannot run this file: {error.err or error}') from None
     return {'data': images, **dict(zip(layer_of, outputs))}
 
 

@@ -9,7 +9,6 @@ import paddle
 import pytest
 from converting import he_tensors, run, write_parameters
 
-import caffe2paddle
 from caffe2paddle import DATA
 from caffe_format import caffemodel
 from caffe_format.messages import BlobProto, NetParameter
@@ -17,6 +16,7 @@ from caffe_format.writing import write_caffemodel
 from models import parameters
 from models.parameters import make_config
 from network.preprocessing import Preprocessing
+from pictures import lists
 from results import liveness
 
 OFFICIAL = DATA / 'squeezenet_v1.1.caffemodel'
@@ -84,7 +84,7 @@ def test_list_prints_layers_and_writes_nothing(tmp_path, capsys, monkeypatch):
 def test_class_names_come_one_a_line_or_as_synset_words(tmp_path):
     file = tmp_path / 'names.txt'
     file.write_text('\ufeffn01440764 tench, Tinca tinca\nnight sky\nChat é\n\n', encoding='utf-8')
-    names = caffe2paddle.read_class_names(file, 3)
+    names = lists.read_class_names(file, 3)
     assert names == ['tench, Tinca tinca', 'night sky', 'Chat é']
 
 
@@ -92,8 +92,8 @@ def test_class_names_come_one_a_line_or_as_synset_words(tmp_path):
     ('content', 'words'),
     [
         (b'a\nb\n', 'has 2 names; the network has 1000 classes'),
-        (b'a\n\nb\n', 'names.txt:2: there is no name'),
-        (b'\xff\xfe', 'is not UTF-8'),
+        (b'a\n\nb\n', 'names.txt, line 2: a class name is missing'),
+        (b'\xff\xfe', 'not UTF-8'),
     ],
 )
 def test_wrong_class_names_get_one_line_and_write_nothing(tmp_path, capsys, content, words):

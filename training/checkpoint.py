@@ -6,6 +6,7 @@ or not at all; should the disk damage the newest one, the one before is taken.
 """
 
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ import safetensors
 import safetensors.numpy
 
 from common.console import UserError
-from common.files import atomic_write
+from common.files import atomic_write, read_regular_file
 from training.state import RunState
 
+MOST_BYTES = 1 << 30  # of 100,000 classes, with two moments, it has half of that
 PATTERN = 'iteration_*.safetensors'
 DAMAGE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)  # how it shows
 
@@ -81,9 +83,10 @@ def _damage(path):
 
 
 def _load(path):
-    with safetensors.safe_open(path, 'np') as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        metadata = file.metadata() or {}
+    content = read_regular_file(path, MOST_BYTES)  # not mapped: another run may truncate the file
+    tensors = safetensors.numpy.load(content)
+    size = int.from_bytes(content[:8], 'little')
+    metadata = json.loads(content[8 : 8 + size])['__metadata__']
     if _checksum(tensors, metadata['state']) != metadata['sha256']:
         raise ValueError('its checksum does not fit')
     moments = {}

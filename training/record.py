@@ -105,7 +105,7 @@ def describe(run, config, val, test):
         results['test'] = measures(test, config)
     return {
         'results': results,
-        'before_training': {'val_top1': rows[0]['val_top1']},
+        'start': {'val_top1': rows[0]['val_top1']},
         'seconds': rows[-1]['seconds'],
         'device': str(run.device),
         'pictures': {'train': len(run.train_list), 'val': len(run.val_list)},
@@ -165,11 +165,11 @@ def write_page(run, model, val, told):
 
 def closing_words(run, told):
     """The last lines of a run, and what to do next."""
-    before, results = told['before_training']['val_top1'], told['results']
+    before, results = told['start']['val_top1'], told['results']
     out = run.output
     test = f', test top-1 {results["test"]["top1"]:.2%}' if 'test' in results else ''
     lines = [
-        f'val top-1 {before:.2%} before training, {results["val"]["top1"]:.2%} at its best, '
+        f'val top-1 {before:.2%} at the start, {results["val"]["top1"]:.2%} at its best, '
         f'balanced {results["val"]["balanced"]:.2%}{test}',
         f'written to {out}: best/, last/, report/index.html, log.csv, curves.png, run.json',
         f'next: python infer.py --model {out / "best"} PICTURES',

@@ -7,7 +7,7 @@ from caffe2paddle import DATA
 from caffe_format.caffemodel import read_net
 from caffe_format.layers import build_net
 from caffe_format.messages import V1_TYPES, NetParameter, kind_of, name_of
-from caffe_format.reading import CaffeModelError
+from common.console import UserError
 from network import architecture
 
 OFFICIAL = DATA / 'squeezenet_v1.1.caffemodel'
@@ -79,7 +79,7 @@ def assert_bits_equal(found, expected):
 
 
 def refusal(path, given=None):
-    with pytest.raises(CaffeModelError) as caught:
+    with pytest.raises(UserError) as caught:
         read_net(path, given)
     text = str(caught.value)
     assert '\n' not in text

@@ -12,8 +12,8 @@ from caffe_format import reading
 from caffe_format.caffemodel import read_net
 from caffe_format.layers import build_net
 from caffe_format.messages import NetParameter, name_of
-from caffe_format.reading import CaffeModelError
 from caffe_format.writing import write_caffemodel
+from common.console import UserError
 from models.parameters import make_config
 
 
@@ -115,7 +115,7 @@ def test_flipped_bytes_end_in_a_clear_line_or_in_a_checked_network(tmp_path):
             broken[offset] = value
         try:
             found = read_net(save(bytes(broken), tmp_path))
-        except CaffeModelError as error:
+        except UserError as error:
             assert '\n' not in str(error)
         else:
             assert found.version == '1.1'

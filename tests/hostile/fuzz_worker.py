@@ -105,7 +105,7 @@ def read_picture(folder):
 
 
 READERS = {  # kind: what reads it, the error that it may end in
-    'caffemodel': (read_caffemodel, caffemodel.CaffeModelError),
+    'caffemodel': (read_caffemodel, UserError),
     'safetensors': (lambda d: read_model(d / 'model.safetensors', d), (UserError, OSError)),
     'config': (lambda d: read_model(d, d), (UserError, OSError)),
     'pdparams': (lambda d: read_model(d / 'model.pdparams', d), (UserError, OSError)),
@@ -114,7 +114,7 @@ READERS = {  # kind: what reads it, the error that it may end in
     'sqz': (lambda d: read_model(d / 'net.sqz', d), (UserError, OSError)),
     'net': (lambda d: read_model(d / 'old.net', d), (UserError, OSError)),
     'checkpoint': (read_checkpoint, UserError),
-    'list': (read_list, lists.ListError),
+    'list': (read_list, UserError),
     'picture': (read_picture, reader.PictureError),
 }
 

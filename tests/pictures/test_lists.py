@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
+from common.console import UserError
 from pictures import decoding, folders
 from pictures.lists import (
-    ListError,
     bad_pictures,
     check_files_exist,
     class_names_beside,
@@ -74,27 +74,27 @@ def test_data_dir_replaces_the_folder_of_the_list(tmp_path):
 )
 def test_a_bad_line_is_named(tmp_path, content, line, says):
     path = write(tmp_path / 'l.txt', content)
-    with pytest.raises(ListError, match=says) as error:
+    with pytest.raises(UserError, match=says) as error:
         read_list(path, class_num=5)
     assert str(error.value).startswith(f'{path}, line {line}: ')
     assert len(str(error.value)) < 300
 
 
 def test_a_label_that_no_network_could_have_is_an_error(tmp_path):
-    with pytest.raises(ListError, match='line 1: label 100000 is too large'):
+    with pytest.raises(UserError, match='line 1: label 100000 is too large'):
         read_list(write(tmp_path / 'l.txt', 'a.jpg 100000'))
 
 
 @pytest.mark.parametrize('content', ['', '\n \r\n', '\ufeff'])
 def test_an_empty_list_is_an_error(tmp_path, content):
-    with pytest.raises(ListError, match='the list is empty'):
+    with pytest.raises(UserError, match='the list is empty'):
         read_list(write(tmp_path / 'l.txt', content))
 
 
 def test_missing_files_are_counted_and_the_first_is_named(tmp_path):
     write(tmp_path / 'a.jpg', 'x')
     pictures = read_list(write(tmp_path / 'l.txt', 'a.jpg 0\nb.jpg 1\nc.jpg 1\n'))
-    with pytest.raises(ListError, match=r'line 2: .*b\.jpg: no such file \(2 of 3 files'):
+    with pytest.raises(UserError, match=r'line 2: .*b\.jpg: no such file \(2 of 3 files'):
         check_files_exist(pictures)
 
 
@@ -109,7 +109,7 @@ def test_a_fifo_or_a_device_for_a_list_or_its_names_is_refused_at_once(tmp_path)
 def test_two_labels_on_a_line_are_told(tmp_path):
     picture(tmp_path / 'a.png', 0)
     pictures = read_list(write(tmp_path / 'l.txt', 'a.png 0\na.png 0 1\n'))
-    with pytest.raises(ListError, match=r'line 2: .*a\.png 0: no such file; are there two labels'):
+    with pytest.raises(UserError, match=r'line 2: .*a\.png 0: no such file; are there two labels'):
         check_files_exist(pictures)
 
 
@@ -133,7 +133,7 @@ def test_bad_pictures_are_left_out_and_named_up_to_a_share(tmp_path):
         [f'{tmp_path}/l.txt, line 10', f'{tmp_path}/9.png'],
     ]
     with pytest.raises(
-        ListError, match=r'l\.txt, line 4: .* \(2 of 10 pictures .* at most 10% may'
+        UserError, match=r'l\.txt, line 4: .* \(2 of 10 pictures .* at most 10% may'
     ):
         bad_pictures(pictures, decoding.check_picture)
 
@@ -186,7 +186,7 @@ def test_class_names(tmp_path):
 )
 def test_a_bad_file_of_class_names_is_named(tmp_path, content, says):
     path = write(tmp_path / 'names.txt', content)
-    with pytest.raises(ListError) as error:
+    with pytest.raises(UserError) as error:
         read_class_names(path, 3)
     assert str(error.value).startswith(f'{path}{says}')
 
@@ -246,7 +246,7 @@ def test_the_crane_of_an_older_model_is_found_by_its_number():
     ],
 )
 def test_names_that_do_not_fit_are_refused(names, model, says):
-    with pytest.raises(ListError, match=says):
+    with pytest.raises(UserError, match=says):
         map_labels(names, model)
 
 
@@ -345,7 +345,7 @@ def test_given_train_and_val_folders_are_used_as_they_are(tmp_path):
     assert '2 pictures of val are in train too' in remarks
     assert "class 'x' has no pictures in" in remarks
     make_folder(tmp_path / 'val', {'z': 1})
-    with pytest.raises(ListError, match=r'val/z: .*train has no pictures of this class'):
+    with pytest.raises(UserError, match=r'val/z: .*train has no pictures of this class'):
         divide(tmp_path)
 
 
@@ -391,7 +391,7 @@ def test_splits_without_training_are_lists_for_testing(tmp_path):
 def test_two_folders_for_one_split_are_an_error(tmp_path):
     for name in ('train', 'val', 'validation'):
         make_folder(tmp_path / name, {'x': 2, 'y': 2})
-    with pytest.raises(ListError, match=r'val and validation could both be for val\.txt'):
+    with pytest.raises(UserError, match=r'val and validation could both be for val\.txt'):
         divide(tmp_path)
 
 
@@ -461,7 +461,7 @@ def test_class_folders_without_a_usable_name_are_left_out(tmp_path):
     assert "class '  ' is left out: classes.txt cannot hold its name" in remarks
     assert r"class 'a\nb' is left out: classes.txt cannot hold its name" in remarks
     make_folder(folder, {'x ': 2})
-    with pytest.raises(ListError, match="2 class folders are called 'x'"):
+    with pytest.raises(UserError, match="2 class folders are called 'x'"):
         divide(folder)
 
 
@@ -494,7 +494,7 @@ def test_all_lists_are_written_or_none(tmp_path, monkeypatch):
 )
 def test_a_folder_that_cannot_be_divided_is_an_error(tmp_path, classes, says):
     make_folder(tmp_path, classes)
-    with pytest.raises(ListError, match=says):
+    with pytest.raises(UserError, match=says):
         divide(tmp_path)
     assert not (tmp_path / 'train.txt').exists()
 

@@ -11,6 +11,7 @@ from caffe2paddle import DATA
 from caffe_format.caffemodel import recognise
 from caffe_format.messages import NetParameter
 from caffe_format.reading import read_message
+from common.console import UserError
 from models import parameters
 from results import verify
 
@@ -224,7 +225,7 @@ def test_verify_fails_where_the_input_size_is_wrong(tmp_path):
     tensors, config = parameters.read_model(tmp_path / 'out')
     config['preprocessing']['crop'] = 227
     parameters.write_model(tmp_path / 'out', tensors, config)
-    with pytest.raises(verify.VerifyError, match='1x3x227x227 in Paddle, 1x3x128x128 as the'):
+    with pytest.raises(UserError, match='1x3x227x227 in Paddle, 1x3x128x128 as the'):
         caffe2paddle.verify(tmp_path / 'out', path, CAT, 1e-4)
 
 
