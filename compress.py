@@ -15,11 +15,12 @@ from pathlib import Path
 import common.paddle_setup  # noqa: F401 - before Paddle
 
 import reader
-from common.console import Meter, UserError, one_line_errors
+from common.console import Meter, UserError, one_line_errors, printable
 from compression import calibration, comparison, listing, material, search
 from models import packed, parameters
 from models.configuration import add_model_flags, told
 from network.preprocessing import preprocessing_of
+from results.evaluation import read_labelled
 
 SIZE = 400_000  # bytes
 STEP = 1.25  # between the sizes that --most_loss tries
@@ -72,9 +73,10 @@ def main(argv=None):
     if args.list:
         return print_layers(args.list)
     tensors, config = parameters.read_model(args.model or parameters.default_model(), told(args))
-    pictures = material.gather(args, config)
+    val = args.val_list and read_labelled(args.val_list, args.data_dir, config, say)
+    pictures = material.gather(args, config, val)
     for line in pictures.remarks:
-        print(line, flush=True)
+        say(line)
     judge = Judge(tensors, config, pictures)
     if args.most_loss is not None and not judge.able:
         raise UserError('--most_loss needs pictures to measure it on: give --val_list')
@@ -100,7 +102,7 @@ def prepare(tensors, config, crops, seed):
 
 
 def say(line):
-    print(line, flush=True)
+    print(printable(line), flush=True)
 
 
 class Judge:

@@ -1,6 +1,8 @@
 """The pictures that a network is compressed on, and those that it is judged on."""
 
 import os
+import re
+from pathlib import Path
 from typing import NamedTuple, Optional
 
 import numpy as np
@@ -11,6 +13,8 @@ from network.preprocessing import preprocessing_of
 from pictures import folders, lists
 
 CROPS = 1000  # that the network is fitted on
+FEWEST = 50
+BYTES_A_CROP = 13 << 20  # of 227x227, what a walk through v1.1 keeps (measured: 12.6 MB)
 VIEWS = (4, 5, 3, 7, 1)  # of a picture, while there are too few: five_crop's, plus 5 if mirrored
 HELD_OUT = 8  # every eighth picture, where there is no val list
 MOST_HELD_OUT = 500
@@ -29,13 +33,13 @@ class Material(NamedTuple):
     remarks: list
 
 
-def gather(args, config):
-    """The Material that compress.py's arguments ask for. Raises UserError."""
+def gather(args, config, val):
+    """The Material that compress.py's arguments ask for; `val` is the PictureList of --val_list,
+    with the model's labels, or None. Raises UserError."""
     preprocessing, remarks = preprocessing_of(config), []
-    paths = _paths(args, config)
+    paths = _paths(args)
     judged, labels = np.zeros((0, 1, 1, 3), np.uint8), None
-    if args.val_list:
-        val = lists.read_list(args.val_list, args.data_dir, config['class_num'])
+    if val:
         judged = _crops([(val.path(i), 4) for i in range(len(val))], preprocessing)
         labels = val.labels
     elif len(paths) >= 2 * HELD_OUT:
@@ -46,18 +50,31 @@ def gather(args, config):
         remarks.append(f'{count} of the pictures are held out, to compare the networks on')
     if not paths:
         remarks.append(
-            'no pictures: fitted on coloured noise; with some 500 pictures of any kind (--pictures)'
-            ' a file of this size stays several times nearer to the float network'
+            'no pictures: fitted on coloured noise, which loses far more, and of a network of '
+            'many classes leaves little; give some 1,000 pictures of any kind (--pictures)'
         )
         return Material(_noise(preprocessing.crop, args.seed), judged, labels, remarks)
-    chosen = _choose(paths, args.seed)
+    most = _most_crops(preprocessing.crop)
+    chosen = _choose(paths, args.seed, min(CROPS, most))
     remarks.append(f'fitted on {len(chosen)} crops of {len(paths)} pictures')
+    if most < CROPS:
+        remarks.append(f'more than {most} crops would not fit into the free memory of this machine')
     return Material(_crops(chosen, preprocessing), judged, labels, remarks)
 
 
-def _paths(args, config):
+def _most_crops(size):
+    """How many crops of `size` pixels the free memory has room for, where the system tells it."""
+    try:
+        text = Path('/proc/meminfo').read_text(encoding='ascii')
+    except OSError:  # not Linux
+        return CROPS
+    free = int(re.search(r'MemAvailable: +(\d+) kB', text)[1]) * 1024
+    return max(FEWEST, int(free / (BYTES_A_CROP * (size / 227) ** 2)))
+
+
+def _paths(args):
     if args.train_list:
-        found = lists.read_list(args.train_list, args.data_dir, config['class_num'])
+        found = lists.read_list(args.train_list, args.data_dir)
         return [found.path(i) for i in range(len(found))]
     paths = []
     for path in args.pictures or ():
@@ -91,10 +108,10 @@ def _listed(path, data_dir):
     return found
 
 
-def _choose(paths, seed):
-    """[(path, view)]: CROPS of them, every picture's centre before any other view."""
+def _choose(paths, seed, count):
+    """[(path, view)]: `count` of them, every picture's centre before any other view."""
     order = np.random.default_rng(seed).permutation(len(paths))
-    return [(paths[i], view) for view in VIEWS for i in order][:CROPS]
+    return [(paths[i], view) for view in VIEWS for i in order][:count]
 
 
 def _crops(chosen, preprocessing):
