@@ -248,21 +248,25 @@ class Run:
         loss, top1, count = state.sums
         if count:
             row.update(train_loss=loss / count, train_top1=top1 / count)
-        row.update(self.evaluate())
+        part = self.evaluate()
+        row.update(self.measures(part))
+        if self.is_first and (words := record.worry(row, part, state.config['class_num'])):
+            print(words, flush=True)
         is_best = all(better(row, old) for old in state.rows)
         state.close_epoch(row)
         if self.is_first:
             self.write_results(row, is_best)
 
     def evaluate(self):
-        """The part of a row that the val list gives; each picture counts once."""
+        """The Evaluation of this process's part of the val list."""
         config = self.state.config
         evaluator = Evaluator(self.tensors(), config, self.device, self.options.num_workers)
         with Meter('evaluation', len(self.val_list) // self.world, self.is_first) as meter:
-            part = evaluator.evaluate(self.val_list, self.rank, self.world, meter)
-        if self.is_first and record.answers_alike(part):
-            print('the network gives every picture the same answer: try a lower --lr', flush=True)
-        by_class = part.class_sums(config['class_num'])
+            return evaluator.evaluate(self.val_list, self.rank, self.world, meter)
+
+    def measures(self, part):
+        """The part of a row that all processes' `part`s of the val list give together."""
+        by_class = part.class_sums(self.state.config['class_num'])
         seconds = [time.monotonic() - self.began]
         vector = np.concatenate([part.sums(), seconds, by_class.ravel()])
         mean = processes.mean_over_group(paddle.to_tensor(vector, 'float64')).numpy()

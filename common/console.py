@@ -33,12 +33,7 @@ def one_line_errors(main):
         except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 141
-        except MemoryError:
-            return complain(
-                'out of memory; fewer --num_workers need less, and so does a smaller --batch_size, '
-                'where the command has it'
-            )
-        except (UserError, OSError) as error:
+        except (UserError, OSError, MemoryError) as error:
             return complain(explain(error))
 
     return wrapped
@@ -72,7 +67,12 @@ def end_on_signals():
 
 
 def explain(error):
-    """The text of a UserError or OSError for the user: what is wrong, and with which file."""
+    """What a UserError, OSError or MemoryError tells the user: what is wrong, with which file."""
+    if isinstance(error, MemoryError):
+        return (
+            'out of memory; fewer --num_workers need less, and in training a smaller --batch_size '
+            'with a larger --iter_size'
+        )
     if isinstance(error, OSError) and error.filename:
         return f'{error.filename}: {error.strerror}'
     return str(error)

@@ -45,6 +45,18 @@ def reason_to_end(state, options):
     return None
 
 
+def worry(row, evaluation, class_num):
+    """What is wrong with how it learns, in words, or None."""
+    if answers_alike(evaluation):
+        return 'the network gives every picture the same answer: try a lower --lr, or --head fit'
+    if abs(row.get('train_loss', 0) - math.log(class_num)) < 1e-4:
+        return (
+            f'the loss stays at ln {class_num} = {math.log(class_num):.4f}, as if nothing were '
+            'learned: try another --lr, or --head fit'
+        )
+    return None
+
+
 def answers_alike(evaluation):
     """Whether all of several pictures got the same classes with the same probabilities."""
     if len(evaluation.labels) < 2 or evaluation.classes.shape[1] < 2:

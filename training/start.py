@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from argparse import Namespace
 from pathlib import Path
 from typing import NamedTuple
@@ -63,7 +64,8 @@ def check(options):
     for name in LISTS:
         if path := getattr(options, name):
             pictures = _read_checked(path, options, class_num, names)
-            lists.check_files_exist(pictures)
+            if not options.skip_bad:
+                lists.check_files_exist(pictures)
             if name != 'train_list' and (both := lists.count_shared(train_list, pictures)):
                 print(
                     f'{both} pictures are in the train list and in the {name[:-5]} list: '
@@ -202,7 +204,8 @@ def _lengthen(options, state):
 def describe_list(path, data_dir):
     """{'text', 'labels', 'files': sha256 of the list's text, its labels, its pictures' sizes}."""
     pictures = lists.read_list(path, data_dir)
-    sizes = [Path(pictures.path(i)).stat().st_size for i in range(len(pictures))]
+    paths = map(pictures.path, range(len(pictures)))
+    sizes = [os.path.getsize(path) if os.path.exists(path) else -1 for path in paths]
     parts = {
         'text': Path(path).read_bytes(),
         'labels': pictures.labels.tobytes(),

@@ -117,6 +117,8 @@ def test_skip_bad_names_what_it_leaves_out(photos, tmp_path):
     done = run(tmp_path, *flags)
     assert done.returncode == 1 and 'train.txt, line 1' in done.stderr
     assert 'left out' in succeed(tmp_path, *flags, '--skip_bad')
+    (folder / line.rsplit(' ', 1)[0]).unlink()
+    assert 'No such file' in succeed(tmp_path, *flags, '--skip_bad', '--overwrite')
     told = json.loads((tmp_path / 'out' / 'run.json').read_text())
     assert told['pictures']['train'] == len((folder / 'train.txt').read_text().splitlines()) - 1
 
@@ -186,6 +188,9 @@ def test_a_network_that_answers_alike_is_noticed():
     assert record.answers_alike(Found)
     Found.probabilities = np.add(Found.probabilities, [[0], [1e-3], [0]])
     assert not record.answers_alike(Found)
+    assert 'ln 3' in record.worry({'train_loss': np.log(3)}, Found, 3)
+    assert record.worry({'train_loss': 0.9}, Found, 3) is None
+    assert record.worry({}, Found, 3) is None
 
 
 def test_class_weights_make_classes_alike(tmp_path):
