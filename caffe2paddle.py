@@ -284,7 +284,7 @@ def to_caffe(model, output, said=NOTHING_TOLD):
         raise UserError(f'{output}: --output must end in .caffemodel with --to_caffe')
     tensors, config = parameters.read_model(model, said)
     prototxt, labels = output.with_suffix('.prototxt'), output.with_suffix('.labels.txt')
-    names = config.get('class_names')
+    names = config.get('class_names') or _names_for(config['class_num'], None)
     _refuse_foreign(prototxt, [prototxt, labels])
     if names:
         with atomic_write(labels, 'w') as file:
