@@ -218,7 +218,7 @@ def _length_flags(parser):
     group.add_argument(
         '--epochs',
         type=WHOLE,
-        help='passes over the train list; default: 10, or 5 of 2000 pictures',
+        help='passes over the train list; default: 10, or 5 of 5000 pictures',
     )
     group.add_argument('--max_iter', type=COUNT, help='updates; overrides --epochs')
     group.add_argument('--time', type=_seconds, help='end after so long: 90 (seconds), 10m, 1.5h')

@@ -25,7 +25,7 @@ from training.state import RunState
 from training.step import check_freeze
 
 LISTS = ('train_list', 'val_list', 'test_list')
-MANY = 2000  # pictures, from which on half as many epochs will do
+MANY = 5000  # pictures, from which on half as many epochs will do
 
 
 class Start(NamedTuple):
