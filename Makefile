@@ -12,8 +12,8 @@ run: .venv/run
 	$(BIN)/python train.py --model caffe_params --trainer auto --batch_size 16 --overwrite
 	$(BIN)/python infer.py --model output/best --val_list data/val.txt
 	$(BIN)/python infer.py --model data/squeezenet_v1.1.sqz data/photos
-	$(BIN)/python compress.py --model output/best --train_list data/train.txt --val_list data/val.txt \
-	    --size 60000 --output output/best.sqz
+	$(BIN)/python compress.py --model output/best --pictures data/textures/train/*/192_* \
+	    --val_list data/val.txt --size 60000 --output output/best.sqz
 	$(BIN)/python export.py --model output/best.sqz --to page --output output/page.html
 
 test: .venv/dev

@@ -15,6 +15,9 @@ from compression.walk import columns, convolutions
 from models import parameters
 
 BATCH = 8  # crops at a time
+HEATED = 200  # crops that the temperature is chosen on
+UNSURE = 0.1  # mean probability that the likeliest class leaves to the others
+MOST_HEAT = 1e6
 LEAST = 1e-12  # of all that is felt: a dead layer is felt a little too
 
 
@@ -38,12 +41,13 @@ def sensitivities(tensors, config, images, seed, meter):
     for name, parameter in network.named_parameters():  # one is enough for the way back to it
         parameter.stop_gradient = name != 'conv1.bias'
     convs, layers, seen = convolutions(config), dict(network.named_sublayers()), {}
+    heat = _heat(network, images[:HEATED])
     hooks = [layers[name].register_forward_post_hook(_keep(seen, name)) for name in convs]
     random = np.random.default_rng(seed)
     sums = {name: [0, 0, []] for name in convs}
     for start in range(0, len(images), BATCH):
         logits = network(paddle.to_tensor(images[start : start + BATCH]))
-        logits.backward(paddle.to_tensor(_fisher_root(logits.numpy(), random)))
+        logits.backward(paddle.to_tensor(_fisher_root(logits.numpy() / heat, random)))
         for name, conv in convs.items():
             _add(sums[name], conv, *seen.pop(name))
         meter.count(len(logits))
@@ -57,6 +61,28 @@ def sensitivities(tensors, config, images, seed, meter):
         )
         for name, (fisher, rows, places) in sums.items()
     }
+
+
+def _heat(network, images):
+    """The lowest temperature, of at least 1, at which the network is unsure enough to feel.
+
+    A network of few classes that is sure of every picture has probabilities of 1, and a Fisher
+    matrix of rounding errors.
+    """
+    with paddle.no_grad():
+        parts = [network(paddle.to_tensor(images[i : i + BATCH])).numpy()
+                 for i in range(0, len(images), BATCH)]  # fmt: skip
+    logits, heat = np.concatenate(parts), 1.0
+    if logits.shape[1] == 1:
+        return heat
+    while (1 - _softmax(logits / heat).max(axis=1)).mean() < UNSURE and heat < MOST_HEAT:
+        heat *= 1.25
+    return heat
+
+
+def _softmax(logits):
+    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exponents / exponents.sum(axis=1, keepdims=True)
 
 
 def _keep(seen, name):
@@ -86,8 +112,7 @@ def _add(sums, conv, given, output):
 
 def _fisher_root(logits, random):
     """Vectors v [N, C] of random signs whose v v^T are diag(p) - p p^T on the average."""
-    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
-    p = exponents / exponents.sum(axis=1, keepdims=True)
+    p = _softmax(logits)
     if logits.shape[1] == 1:  # of one class the probability is 1, whatever its logit is
         return random.choice(np.array([-1, 1], np.float32), logits.shape)
     signs = np.sqrt(p) * random.choice(np.array([-1, 1], np.float32), logits.shape)

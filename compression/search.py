@@ -11,7 +11,8 @@ PLACES_SHARE = 0.1  # of each place's weight is the same for all places
 ALPHA = 0.25  # share of the places' own moments beside the rows' Fisher matrices
 ROW_SHARE = 0.05  # of each row's sensitivity is the mean's
 TRIALS = 12  # of c, on the float network's inputs
-WALKS = 4
+WALKS, MORE_WALKS = 4, 3  # and more where all of those made it too large
+COARSER = 1.03  # steps, each time
 CLOSE, MIDDLE = 0.99, 0.996  # of the size asked for: what is enough, and what is aimed at
 MOST_TRIM = 1.3  # by which conv10's steps may differ from the others'
 USUAL_BITS, MOST_BITS = 2.6, 8  # a weight
@@ -70,15 +71,16 @@ class Compressor:
         size = min(size, int(self.largest_size()))
         c, bits = self._first_guess(size)
         best = None
-        for number in range(WALKS):
+        for number in range(WALKS + MORE_WALKS):
             self.say(f'walk {number + 1}: every layer on what the layers before it give')
             found = self._compressed(c, bits, size)
             length = len(packed.pack(found))
             if length <= size and (best is None or length > best[0]):
                 best = length, found
-            if best and best[0] >= CLOSE * size:
+            if best and (best[0] >= CLOSE * size or number >= WALKS - 1):
                 break
-            c *= self._correction(length, size)
+            # At last in earnest: where bits are few, the usual correction comes from above only.
+            c *= self._correction(length, size) if number < WALKS - 1 else COARSER
         if best is None:
             raise UserError(f'{size} bytes cannot be reached; {length} can')
         return best[1]
