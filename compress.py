@@ -16,7 +16,7 @@ import common.paddle_setup  # noqa: F401 - before Paddle
 
 import reader
 from common.console import Meter, UserError, one_line_errors, printable
-from compression import calibration, comparison, listing, material, search
+from compression import comparison, listing, material, search, sensitivity
 from models import packed, parameters
 from models.configuration import add_model_flags, told
 from network.preprocessing import preprocessing_of
@@ -97,7 +97,7 @@ def prepare(tensors, config, crops, seed):
     """The Compressor of a model, fitted on uint8 crops [N, h, w, 3]."""
     images = reader.network_input(crops, preprocessing_of(config))
     with Meter('what the output feels', len(images)) as meter:
-        felt = calibration.sensitivities(tensors, config, images, seed, meter)
+        felt = sensitivity.sensitivities(tensors, config, images, seed, meter)
     return search.Compressor(tensors, config, images, felt, seed, say)
 
 

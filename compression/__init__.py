@@ -1,1 +1,1 @@
-"""From a float32 network to the levels of a packed file: calibration, rounding, the search."""
+"""From a float32 network to the levels of a packed file: what is felt, rounding, the search."""

@@ -22,7 +22,7 @@ OCTAVE = 0.9  # bits that a weight takes less where c doubles
 class Compressor:
     """Compresses one network to any size; `images` float32 [N, 3, H, W] are what it is fitted on.
 
-    `sensitivities` are those of calibration.py on the same images. `say` is told of progress.
+    `sensitivities` are those of sensitivity.py on the same images. `say` is told of progress.
     """
 
     def __init__(self, tensors, config, images, sensitivities, seed, say):
