@@ -1,6 +1,7 @@
 """What several tests share: Caffe's golden data, weights, and a way to run the commands."""
 
 import functools
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,12 @@ ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / 'golden'
 MEAN = np.array([104, 117, 123])  # BGR
 
+
+for name in ('SIGINT', 'SIGHUP'):  # ignored behind `&` and nohup, and so by what a test starts
+    number = getattr(signal, name, None)
+    if number and signal.getsignal(number) == signal.SIG_IGN:
+        usual = signal.default_int_handler if name == 'SIGINT' else signal.SIG_DFL
+        signal.signal(number, usual)
 
 paddle.set_device('cpu')  # the golden data are compared there, whatever the machine has
 
