@@ -33,30 +33,47 @@ JOBS = os.cpu_count()
 ENVIRONMENT = {**os.environ, 'OPENBLAS_NUM_THREADS': '1'}
 
 
+class Batch:
+    """What became of inputs of one kind, and the most that one of them took."""
+
+    def __init__(self):
+        self.outcomes, self.findings = Counter(), []  # findings: (number, what happened)
+        self.seconds, self.megabytes = 0.0, 0
+
+    def add(self, other):
+        self.outcomes += other.outcomes
+        self.seconds = max(self.seconds, other.seconds)
+        self.megabytes = max(self.megabytes, other.megabytes)
+
+    def fail(self, number, text):
+        self.outcomes[FAILED] += 1
+        self.findings.append((number, text))
+
+
 def run_batch(kind, seed, start, stop, folder):
-    """Returns (Counter of outcomes, [(number, what happened)])."""
-    outcomes, findings = Counter(), []
+    """The Batch of inputs start to stop, whose workers are started anew behind a crash."""
+    batch = Batch()
     while True:
         ended = run_worker(kind, seed, start, stop, folder)
         rows = [json.loads(line) for line in (folder / 'log.txt').read_text().splitlines()]
         for what, number, *text in rows:
             if what == 'ends':
-                outcomes[text[0]] += 1
+                batch.outcomes[text[0]] += 1
+                batch.seconds = max(batch.seconds, text[1])
             elif what == 'fails':
-                outcomes[FAILED] += 1
-                findings.append((number, text[0]))
+                batch.fail(number, text[0])
         if not rows:
             raise SystemExit(f'{kind}: the worker {ended}')
         last = rows[-1]
         if last[0] == 'done':
-            return outcomes, findings
-        outcomes[FAILED] += 1
-        findings.append((last[1], ended))
+            batch.megabytes = last[1]
+            return batch
+        batch.fail(last[1], ended)
         (folder / 'input').mkdir(exist_ok=True)  # moved away, if the one before it failed
         (folder / 'input').rename(folder / f'failed-{last[1]}')
         start = last[1] + 1
         if stop is not None and start >= stop:
-            return outcomes, findings
+            return batch
 
 
 def run_worker(kind, seed, start, stop, folder):
@@ -94,8 +111,8 @@ def batches(args, deadline):
 
 
 def fuzz(args, folder):
-    """Run all batches in worker processes; returns {kind: Counter of outcomes}."""
-    outcomes, seen = {kind: Counter() for kind in args.only}, Counter()
+    """Run all batches in worker processes; returns {kind: Batch}."""
+    totals, seen = {kind: Batch() for kind in args.only}, Counter()
     deadline = time.monotonic() + args.seconds if args.seconds else None
     waiting = set()
 
@@ -113,32 +130,33 @@ def fuzz(args, folder):
             finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in finished:
                 kind, *rest = future.result()
-                outcomes[kind] += report(kind, *rest, folder, seen)
+                totals[kind].add(report(kind, *rest, folder, seen))
 
     with ThreadPoolExecutor(JOBS) as pool:
         for batch in batches(args, deadline):
             waiting.add(pool.submit(run, *batch))
             gather(JOBS - 1)
         gather(0)
-    return outcomes
+    return totals
 
 
-def print_summary(outcomes, messages):
+def print_summary(totals, messages):
     """A line for each kind; with `messages` every way in which it was refused, too."""
-    for kind, counts in outcomes.items():
+    for kind, batch in totals.items():
+        counts = batch.outcomes
         total, read, failed = sum(counts.values()), counts.pop('read', 0), counts.pop(FAILED, 0)
         print(
             f'{kind:12} {total:7} inputs: {read} read, {total - read - failed} refused with '
-            f'{len(counts)} messages, {failed} failed'
+            f'{len(counts)} messages, {failed} failed; at most {batch.seconds:.1f} s and '
+            f'{batch.megabytes} MB'
         )
         for text, count in counts.most_common() if messages else ():
             print(f'    {count:7} {text}')
 
 
 def report(kind, name, batch, place, folder, seen):
-    """Count a batch in; keep the inputs of its findings, and print a line for each."""
-    counts, findings = batch
-    for number, text in findings:
+    """Keep the inputs of a batch's findings, and print a line for each; returns the batch."""
+    for number, text in batch.findings:
         skeleton = re.sub(r'\d+', '', text)[:60]
         seen[kind, skeleton] += 1
         if seen[kind, skeleton] <= SHOWN:
@@ -146,7 +164,7 @@ def report(kind, name, batch, place, folder, seen):
             shutil.move(place / f'failed-{number}', kept)
             print(f'{kind} input {number}: {text}\n    {kept}', flush=True)
     shutil.rmtree(place)
-    return counts
+    return batch
 
 
 def parse_arguments():
@@ -171,9 +189,9 @@ def parse_arguments():
 def main():
     args = parse_arguments()
     folder = Path(tempfile.mkdtemp(prefix='fuzz-')).resolve()
-    outcomes = fuzz(args, folder)
-    failed = sum(counts[FAILED] for counts in outcomes.values())
-    print_summary(outcomes, args.messages)
+    totals = fuzz(args, folder)
+    failed = sum(batch.outcomes[FAILED] for batch in totals.values())
+    print_summary(totals, args.messages)
     if not failed:
         shutil.rmtree(folder)
         return 0

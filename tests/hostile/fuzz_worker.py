@@ -187,7 +187,10 @@ def make_inputs(kind, seed, start, stop):
 
 
 def read_input(kind, files, folder):
-    """Put the files there and read them: 'read', or the message without its particulars."""
+    """Put the files there and read them.
+
+    Returns ('read', or the message without its particulars; seconds of the processor).
+    """
     folder.mkdir(exist_ok=True)
     for path in sorted(folder.rglob('*'), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
@@ -207,7 +210,7 @@ def read_input(kind, files, folder):
     seconds = time.process_time() - start
     expect(seconds < SECONDS, f'takes {seconds:.1f} s')
     expect(not warned, f'warns: {warned[0].message if warned else ""}')
-    return outcome
+    return outcome, round(seconds, 3)
 
 
 def lacked_memory(error):
@@ -233,14 +236,20 @@ def work(kind, seed, start, stop, folder):
     limit = pages * resource.getpagesize() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     forbid_all_but(folder)
+    before = megabytes()
     for number, files in itertools.chain([first] if first else [], inputs):
         tell('begins', number)
         try:
-            tell('ends', number, read_input(kind, files, folder / 'input'))
+            tell('ends', number, *read_input(kind, files, folder / 'input'))
         except BaseException as error:
             os.rename(folder / 'input', folder / f'failed-{number}')
             tell('fails', number, describe(error))
-    tell('done', 0)
+    tell('done', megabytes() - before)
+
+
+def megabytes():
+    """The most memory that this process has held so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def describe(error):
