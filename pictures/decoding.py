@@ -192,8 +192,7 @@ def _decode_with_opencv(data, flags):
 def _decode_with_pillow(data):
     from PIL import Image, UnidentifiedImageError  # not needed for JPEG, 50 ms to import
 
-    warnings.filterwarnings('ignore', module='PIL')
-    logging.getLogger('PIL').setLevel(logging.CRITICAL + 1)
+    _silence_pillow()
     formats = _known_formats(Image)
     try:
         with Image.open(io.BytesIO(data), formats=formats) as image:
@@ -291,12 +290,19 @@ def _on_white(picture):
     return shown
 
 
+def _silence_pillow():
+    """What it warns of is refused by name, or means nothing."""
+    warnings.filterwarnings('ignore', module='PIL')
+    logging.getLogger('PIL').setLevel(logging.CRITICAL + 1)
+
+
 def _turn_upright(picture, exif):
     """The picture as its EXIF data, which may be b'' or damaged, says that it is upright."""
     if not exif:
         return picture
     from PIL import Image  # not needed for most pictures, 50 ms to import
 
+    _silence_pillow()
     orientation = None
     with suppress(Exception):  # damaged EXIF data are none
         found = Image.Exif()

@@ -44,12 +44,14 @@ def mutate_bytes(rng, content, others=()):
 def mutate_json(rng, value):
     """A copy of `value` in which one to three places hold something unexpected."""
     value = json.loads(json.dumps(value))
-    odd = [None, True, NESTED, {}, [], {'a': {'b': []}}, *INTEGERS, *FLOATS, *TEXTS]
     for _ in range(rng.choice((1, 1, 2, 3))):
+        odd = [None, True, NESTED, {}, [], {'a': {'b': []}}, *INTEGERS, *FLOATS, *TEXTS]
         place = value
         while isinstance(place, (dict, list)) and place:
             key = rng.choice(list(place) if isinstance(place, dict) else range(len(place)))
             if not isinstance(place[key], (dict, list)) or not place[key] or rng.random() < 0.3:
+                break
+            if place[key] is NESTED:  # which would be put into itself
                 break
             place = place[key]
         if not place:

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import time
+import warnings
 import zlib
 from pathlib import Path
 
@@ -158,6 +159,15 @@ def test_damaged_exif_data_do_no_harm(save):
     data = with_orientation(6).replace(b'Exif\0\0MM\0*', b'Exif\0\0MM\0\0')
     data = data.replace(b'Exif\0\0II*\0', b'Exif\0\0II\0\0')
     assert b'\0\0\0\0' in data[:40] and reader.load_picture(save(data)).shape == BGR.shape
+
+
+def test_exif_data_that_end_too_early_do_no_harm_and_are_not_warned_of(save):
+    cut = b'Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\x08\0\0\x01\0\x06\0\0\0\0\0\0'
+    path = save(encoded(RGB_IMAGE, 'JPEG', exif=cut))
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter('always')
+        assert reader.load_picture(path).shape == BGR.shape
+    assert not warned
 
 
 def test_a_black_drawing_on_a_transparent_ground_is_black_on_white(save):
