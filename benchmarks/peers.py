@@ -2,10 +2,11 @@
 
 python peers.py NETWORK FEED MODEL_DIRECTORY LIST OUTPUT.csv
 
-MODEL_DIRECTORY holds model.safetensors and network.onnx, which export.py writes.
-NETWORK is onnxruntime, openvino or torch. FEED is cv2 or pil, a loop that reads 16 pictures, then
-runs the network on every core; threads, where each core's thread reads 4 with cv2 and runs a
-network of its own on them; or dataloader, torch's, with PIL and a process per core.
+MODEL_DIRECTORY holds model.safetensors, network.onnx and int8.onnx, which export.py writes.
+NETWORK is onnxruntime, onnxruntime_int8, openvino, openvino_default (in the precision that it
+chooses itself) or torch. FEED is cv2 or pil, a loop that reads 16 pictures, then runs the network
+on every core; threads1 or threads4, where each core's thread reads 1 or 4 pictures with cv2 and
+runs a network of its own on them; or dataloader, torch's, with PIL and a process per core.
 """
 
 import csv
@@ -60,20 +61,30 @@ def softmax(logits):
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def onnxruntime_network(directory, threads):
+def onnxruntime_network(directory, threads, file='network.onnx'):
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    path, providers = os.path.join(directory, 'network.onnx'), ['CPUExecutionProvider']
+    path, providers = os.path.join(directory, file), ['CPUExecutionProvider']
     session = onnxruntime.InferenceSession(path, options, providers)
     return lambda images: softmax(session.run(None, {'data': images})[0])
 
 
-def openvino_network(directory, threads):
+def onnxruntime_int8_network(directory, threads):
+    return onnxruntime_network(directory, threads, 'int8.onnx')
+
+
+def openvino_default_network(directory, threads):
+    return openvino_network(directory, threads, precision=None)
+
+
+def openvino_network(directory, threads, precision='f32'):
     import openvino
 
-    settings = {'INFERENCE_NUM_THREADS': threads, 'INFERENCE_PRECISION_HINT': 'f32'}
+    settings = {'INFERENCE_NUM_THREADS': threads}
+    if precision:
+        settings['INFERENCE_PRECISION_HINT'] = precision
     path = os.path.join(directory, 'network.onnx')
     request = openvino.Core().compile_model(path, 'CPU', settings).create_infer_request()
     return lambda images: softmax(request.infer({0: images})[0])
@@ -96,7 +107,9 @@ def torch_network(directory, threads):
 
 NETWORKS = {
     'onnxruntime': onnxruntime_network,
+    'onnxruntime_int8': onnxruntime_int8_network,
     'openvino': openvino_network,
+    'openvino_default': openvino_default_network,
     'torch': torch_network,
 }
 
@@ -104,14 +117,14 @@ NETWORKS = {
 def evaluate(network, feed, directory, paths):
     """Yield each batch's probabilities."""
     load, cores = NETWORKS[network], timing.cores()
-    if feed == 'threads':
-        yield from in_threads(lambda: load(directory, 1), paths, cores)
+    if feed.startswith('threads'):
+        yield from in_threads(lambda: load(directory, 1), paths, cores, int(feed[-1]))
         return
     probabilities = load(directory, cores)
     if feed == 'dataloader':
-        from torch_network import pil_loader
+        from torch_network import loader
 
-        for images, _ in pil_loader(paths, range(len(paths)), 16, cores, pil_crop):
+        for images, _ in loader(paths, range(len(paths)), 16, cores, pil_crop):
             yield probabilities(images)
         return
     crop = {'cv2': cv2_crop, 'pil': pil_crop}[feed]
@@ -119,19 +132,20 @@ def evaluate(network, feed, directory, paths):
         yield probabilities(np.stack([crop(path) for path in paths[start : start + 16]]))
 
 
-def in_threads(make_network, paths, cores):
+def in_threads(make_network, paths, cores, batch):
     import cv2
 
     cv2.setNumThreads(1)
+    networks = [make_network() for _ in range(cores)]  # in the threads OpenVINO never ends loading
     own = local()
 
     def work(start):
         if not hasattr(own, 'network'):
-            own.network = make_network()
-        return own.network(np.stack([cv2_crop(path) for path in paths[start : start + 4]]))
+            own.network = networks.pop()
+        return own.network(np.stack([cv2_crop(path) for path in paths[start : start + batch]]))
 
     with ThreadPoolExecutor(cores) as pool:
-        yield from pool.map(work, range(0, len(paths), 4))
+        yield from pool.map(work, range(0, len(paths), batch))
 
 
 def main(network, feed, directory, list_path, output):

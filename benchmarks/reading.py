@@ -96,11 +96,11 @@ def read_ours(pictures, workers):
 def read_torch(pictures, workers):
     import torch
     from peers import pil_crop
-    from torch_network import pil_loader
+    from torch_network import loader
 
     torch.set_num_threads(1)
     paths = [pictures.path(i) for i in range(len(pictures))]
-    for images, _ in pil_loader(paths, pictures.labels, BATCH, workers, pil_crop):
+    for images, _ in loader(paths, pictures.labels, BATCH, workers, pil_crop):
         yield images
 
 

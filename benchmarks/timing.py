@@ -20,6 +20,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path.insert(0, str(ROOT))  # the project's modules, and before ours where names are the same
 
+INSTRUCTIONS = 'avx2', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'amx_bf16', 'amx_int8'
 PACKAGES = 'paddlepaddle', 'opencv-python-headless', 'pillow', 'onnxruntime', 'openvino', 'torch'
 
 
@@ -32,12 +33,15 @@ class Run(NamedTuple):
     output: str
 
 
-def run(*script, program=sys.executable):
-    """Run a Python script, with its arguments, to its end; exits with its words where it fails."""
-    command = [program, *map(str, script)]
+def run(*script, program=sys.executable, environment=()):
+    """Run a Python script, with its arguments, to its end; exits with its words where it fails.
+
+    `environment`: variables that it has beside ours.
+    """
+    command, variables = [program, *map(str, script)], {**os.environ, **dict(environment)}
     with tempfile.TemporaryFile('w+') as output, tempfile.TemporaryFile('w+') as errors:
         start = time.perf_counter()
-        process = subprocess.Popen(command, stdout=output, stderr=errors)
+        process = subprocess.Popen(command, stdout=output, stderr=errors, env=variables)
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -87,19 +91,35 @@ def table(header, rows):
 
 
 def machine():
-    """CPU, cores, system and versions, in one line"""
-    try:
-        with open('/proc/cpuinfo', encoding='ascii', errors='replace') as file:
-            cpu = next(line.split(':')[1].strip() for line in file if 'model name' in line)
-    except (OSError, StopIteration):  # not Linux, or not a PC
-        cpu = platform.processor() or platform.machine()
+    """CPU, its instruction sets, cores, system and versions, in one line"""
     versions = [f'Python {platform.python_version()}']
     for package in PACKAGES:
         try:
             versions.append(f'{package} {importlib.metadata.version(package)}')
         except importlib.metadata.PackageNotFoundError:
             versions.append(f'{package} absent')
-    return f'{cpu}, {cores()} cores, {platform.system()}; {", ".join(versions)}.'
+    return f'{processor()}, {cores()} cores, {platform.system()}; {", ".join(versions)}.'
+
+
+def processor():
+    """Its name, and which of INSTRUCTIONS it has: these decide which rows hold elsewhere."""
+    try:
+        with open('/proc/cpuinfo', encoding='ascii', errors='replace') as file:
+            lines = [line.split(':', 1) for line in file if ':' in line]
+    except OSError:  # not Linux
+        return platform.processor() or platform.machine()
+    said = {name.strip(): value.strip() for name, value in reversed(lines)}
+    family = ', '.join(f'{name} {said[name]}' for name in ('cpu family', 'model') if name in said)
+    flags = said.get('flags', '').split()
+    found = [name for name in INSTRUCTIONS if name in flags]
+    return f'{said.get("model name", platform.machine())} ({family}; {" ".join(found)})'
+
+
+def load():
+    """What else the machine did before the benchmark began, in words."""
+    if not hasattr(os, 'getloadavg'):
+        return 'unknown'
+    return f'{os.getloadavg()[0]:.2f} of {cores()} cores busy in the minute before'
 
 
 def cores():
@@ -138,8 +158,10 @@ def main(description, measure, child=None, count=600, rounds=5):
     parser.add_argument('--rounds', type=int, default=rounds, help=f'default {rounds}')
     parser.add_argument('--save', metavar='FILE.md', help='write the tables to a file, too')
     options = parser.parse_args()
+    before = load()
     with tempfile.TemporaryDirectory(prefix='squeezenet-bench-') as folder:
-        text = '\n\n'.join([*measure(options, Path(folder)), f'Machine: {machine()}'])
+        tables = measure(options, Path(folder))
+    text = '\n\n'.join([*tables, f'Machine: {machine()} Load: {before}.'])
     print(text, flush=True)
     if options.save:
         Path(options.save).write_text(text + '\n', encoding='utf-8')

@@ -45,7 +45,7 @@ def channels_last(value):
     return value.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value
 
 
-def pil_loader(paths, labels, batch_size, workers, crop):
+def loader(paths, labels, batch_size, workers, crop):
     """torch's DataLoader of (`crop(path)` as a tensor, label), in order."""
 
     class Pictures(torch.utils.data.Dataset):

@@ -1,7 +1,8 @@
 """Training on a CPU: train.py and its train_step against the same network in torch.
 
-torch runs it as one would write it there: channels_last, SGD, cross-entropy. Both start from the
-same weights; before the clock starts, their losses over the same updates are compared.
+torch runs it as one would write it there: channels_last, SGD, cross-entropy; and its malloc keeps
+memory, as ours does. Both start from the same weights; before the clock starts, their losses over
+the same updates are compared.
 """
 
 import csv
@@ -19,17 +20,23 @@ CHECKED = 4  # updates without dropout, whose losses are compared
 TIMED = 8  # updates of a round
 RATE, MOMENTUM, WEIGHT_DECAY, DROPOUT = 0.0002, 0.9, 2e-4, 0.5
 TOLERANCE = 1e-3  # of a loss
+KEPT_MEMORY = {  # glibc's words for what common/paddle_setup.py does
+    'MALLOC_MMAP_MAX_': '0',
+    'MALLOC_TRIM_THRESHOLD_': str(2**31 - 1),
+    'MALLOC_TOP_PAD_': str(2**28),
+}
 
 STEP, COMMAND = 'train_step, 1 process', 'train.py --trainer 2'
 FROZEN, FROZEN10 = 'train_step, --freeze fire9', 'train_step, --freeze fire9, 10 classes'
 FROZEN_COMMAND = f'{COMMAND} --freeze fire9'
 TORCH1, TORCH2 = 'torch, 1 thread', 'torch, 2 threads, without reading'
-TORCH_READING = 'torch, 2 threads, DataLoader with PIL'
+TORCH_PIL, TORCH_CV2 = (f'torch, 2 threads, DataLoader with {name}' for name in ('PIL', 'cv2'))
 INFERENCE, INFERENCE10 = 'Paddle Inference alone', 'Paddle Inference alone, 10 classes'
 COMPARED = [
     (STEP, TORCH1),
     (COMMAND, TORCH2),
-    (COMMAND, TORCH_READING),
+    (COMMAND, TORCH_PIL),
+    (COMMAND, TORCH_CV2),
     (FROZEN, INFERENCE),
     (FROZEN10, INFERENCE10),
     (FROZEN_COMMAND, COMMAND),
@@ -46,7 +53,8 @@ def measure(options, folder):
         STEP: lambda: ask('ours', model, few),
         TORCH1: lambda: ask('torch', model, few, 1),
         TORCH2: lambda: ask('torch', model, few, 2),
-        TORCH_READING: lambda: ask('torch', model, few, 2, pictures),
+        TORCH_PIL: lambda: ask('torch', model, few, 2, pictures, 'pil'),
+        TORCH_CV2: lambda: ask('torch', model, few, 2, pictures, 'cv2'),
         COMMAND: lambda: train(model, pictures, few, output),
         FROZEN: lambda: ask('frozen', model, few, 1000),
         FROZEN10: lambda: ask('frozen', model, few, 10),
@@ -73,7 +81,7 @@ def measure(options, folder):
 
 
 def ask(*arguments):
-    return json.loads(run(__file__, '--child', *arguments).output)
+    return json.loads(run(__file__, '--child', *arguments, environment=KEPT_MEMORY).output)
 
 
 def check(losses):
@@ -179,11 +187,11 @@ def first_classes(tensors, config, count):
     return {**tensors, **conv10}, {**config, 'class_num': count, 'class_names': None}
 
 
-def torch_(model, few, threads, pictures=None):
-    """From one batch in memory, or reading `pictures` with torch's DataLoader."""
+def torch_(model, few, threads, pictures=None, feed=None):
+    """From one batch in memory, or reading `pictures` by `feed` with torch's DataLoader."""
     import torch
-    from peers import pil_crop
-    from torch_network import TorchSqueezeNet, channels_last, pil_loader
+    from peers import cv2_crop, pil_crop
+    from torch_network import TorchSqueezeNet, channels_last, loader
 
     import reader
 
@@ -210,7 +218,8 @@ def torch_(model, few, threads, pictures=None):
     with open(pictures, encoding='utf-8') as file:
         paths, labels = zip(*(line.rsplit(None, 1) for line in file))
     start = time.perf_counter()
-    for images, targets in pil_loader(paths, labels, 2 * BATCH, 1, pil_crop):
+    crop = {'pil': pil_crop, 'cv2': cv2_crop}[feed]
+    for images, targets in loader(paths, labels, 2 * BATCH, 1, crop):
         update(images, targets)
     return {'rate': len(paths) / (time.perf_counter() - start), 'losses': losses}
 
