@@ -6,6 +6,7 @@ from common.console import UserError
 from compression import quantiser, walk
 from models import packed
 from models.packed import Packed
+from network.numpy_network import convolutions
 
 PLACES_SHARE = 0.1  # of each place's weight is the same for all places
 ALPHA = 0.25  # share of the places' own moments beside the rows' Fisher matrices
@@ -29,7 +30,7 @@ class Compressor:
         self.config, self.images, self.tensors = config, images, tensors
         self.sensitivities, self.seed, self.say = sensitivities, seed, say
         self.known = {}
-        for name in walk.convolutions(config):
+        for name in convolutions(config):
             bias = tensors[f'{name}.bias']
             self.known[name] = tensors[f'{name}.weight'].reshape(len(bias), -1), bias
         self.inputs, self.plans = {}, {}

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import paddle
 
-from compression.walk import columns, convolutions
 from models import parameters
+from network.numpy_network import columns, convolutions
 
 BATCH = 8  # crops at a time
 HEATED = 200  # crops that the temperature is chosen on

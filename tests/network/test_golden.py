@@ -1,4 +1,5 @@
-"""Every blob of seven networks as real Caffe computes it, in dygraph and in Paddle Inference."""
+"""Every blob of seven networks as real Caffe computes it, in dygraph; and what Paddle Inference and
+NumPy make of them."""
 
 import tempfile
 
@@ -9,6 +10,7 @@ import pytest
 from models import parameters
 from models.inference import Predictor, build_program
 from network import architecture
+from network.numpy_network import NumpyNetwork
 from squeezenet import blobs
 
 TOLERANCE = 1e-5  # of a blob's own largest value; float32 sums in another order reach 3e-6
@@ -61,15 +63,24 @@ def test_every_blob_is_caffes(net, model_of, images, activations, caffe):
         assert_equal(found[blob], caffe(net[0], blob), blob)
 
 
+def by_paddle(tensors, config, upto=None):
+    return Predictor(build_program(tensors, config, upto))
+
+
+each_way = pytest.mark.parametrize('network', [by_paddle, NumpyNetwork])
+
+
+@each_way
 @each_net
-def test_paddle_inference_gives_caffes_logits_and_probabilities(net, model_of, images, caffe):
-    logits = Predictor(build_program(*model_of(net)))(images)
+def test_logits_and_probabilities_are_caffes(network, net, model_of, images, caffe):
+    logits = network(*model_of(net))(images)
     assert_equal(logits[:, :, None, None], caffe(net[0], 'pool10'), 'pool10')
     prob = np.exp(logits - logits.max(axis=1, keepdims=True))
     prob /= prob.sum(axis=1, keepdims=True)
     assert_equal(prob[:, :, None, None], caffe(net[0], 'prob'), 'prob')
 
 
+@each_way
 @pytest.mark.parametrize(
     ('net', 'upto', 'blob'),
     [
@@ -77,14 +88,17 @@ def test_paddle_inference_gives_caffes_logits_and_probabilities(net, model_of, i
         (OFFICIAL, 'fire5', 'fire5/concat'),
         (OFFICIAL, 'pool5', 'pool5'),
         (OFFICIAL, 'fire9', 'fire9/concat'),
+        (OFFICIAL, 'conv10', 'conv10'),
         (('seeded_v1.0_simple', '1.0', 'simple'), 'fire4', 'fire4/concat'),
         (('seeded_v1.0_complex', '1.0', 'complex'), 'fire5', 'fire5/bypass'),
         (('seeded_v1.1_complex', '1.1', 'complex'), 'fire8', 'fire8/bypass'),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else value,
 )
-def test_network_that_ends_at_a_layer_gives_caffes_blob(net, upto, blob, model_of, images, caffe):
-    found = Predictor(build_program(*model_of(net), upto=upto))(images)
+def test_network_that_ends_at_a_layer_gives_caffes_blob(
+    network, net, upto, blob, model_of, images, caffe
+):
+    found = network(*model_of(net), upto=upto)(images)
     assert_equal(found, caffe(net[0], blob), blob)
 
 
