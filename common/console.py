@@ -8,8 +8,6 @@ import threading
 import time
 from pathlib import Path
 
-from tqdm import tqdm
-
 MOST_LETTERS = 800  # of a message, which may quote a damaged file
 
 
@@ -81,9 +79,18 @@ def explain(error):
 def complain(message, status=1):
     """Tell what is wrong on a line of stderr; returns `status`."""
     command = Path(sys.argv[0]).name
-    tqdm.write(f'{command}: {printable(message)}', file=sys.stderr)
-    sys.stderr.flush()
+    _write(f'{command}: {printable(message)}', sys.stderr)
     return status
+
+
+def _write(text, file):
+    """A line, which leaves the bars below it, if there has been any."""
+    tqdm = sys.modules.get('tqdm')
+    if tqdm:
+        tqdm.tqdm.write(text, file=file)
+    else:
+        print(text, file=file)
+    file.flush()
 
 
 def notice(text):
@@ -109,6 +116,8 @@ def _shown(letter):
 
 def progress(iterable=None, **options):
     """A tqdm bar on a terminal, nothing elsewhere: logs get whole lines from the caller."""
+    from tqdm import tqdm  # 25 ms
+
     return tqdm(iterable, disable=not sys.stderr.isatty(), dynamic_ncols=True, **options)
 
 
@@ -141,8 +150,7 @@ class Meter:
     @staticmethod
     def print(text):
         """A line for stdout, which leaves the bar below it."""
-        tqdm.write(text)
-        sys.stdout.flush()
+        _write(text, sys.stdout)
 
     def _line(self, shown):
         self.last = time.monotonic()

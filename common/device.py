@@ -1,36 +1,75 @@
 """The device that everything runs on, chosen once."""
 
-import importlib.metadata
+import functools
 import os
+import signal
 import sys
+import threading
+from contextlib import contextmanager
 from typing import NamedTuple
 
-import paddle
+import common.paddle_setup  # noqa: F401 - before Paddle
 
+from common import console
 from common.console import UserError
-
-paddle.disable_signal_handler()  # it writes C++ traces where a signal ends the process
 
 
 class Device(NamedTuple):
-    """`name` is Paddle's: 'cpu' or 'gpu'; `backend` connects several processes on it."""
+    """`name` is Paddle's: 'cpu' or 'gpu'; `backend` connects several processes on it. `by_numpy`:
+    the processor, too, but without Paddle."""
 
     name: str
     backend: str
+    by_numpy: bool = False
 
     @property
     def is_gpu(self):
         return self.name == 'gpu'
 
     def __str__(self):
-        return paddle.device.cuda.get_device_name() if self.is_gpu else 'CPU'
+        return load_paddle().device.cuda.get_device_name() if self.is_gpu else 'CPU'
 
 
 CPU, GPU = Device('cpu', 'gloo'), Device('gpu', 'nccl')
+CPU_BY_NUMPY = CPU._replace(by_numpy=True)
+
+
+@functools.cache
+def load_paddle():
+    """The module paddle. Importing it takes a second, so it is done where Paddle is needed."""
+    with _signals_kept():
+        import paddle
+
+        paddle.disable_signal_handler()  # it writes C++ traces where a signal ends the process
+    return paddle
+
+
+@contextmanager
+def _signals_kept():
+    """What answers signals does so again after Paddle's start, which takes SIGTERM for itself.
+
+    Meanwhile they end one of our commands at once, as during the other imports: of an exception,
+    as console.py would answer, Paddle's start would make another one.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    numbers = [getattr(signal, name, None) for name in ('SIGINT', 'SIGTERM', 'SIGHUP')]
+    kept = {number: signal.getsignal(number) for number in numbers if number is not None}
+    for number, answer in kept.items():
+        if getattr(answer, '__module__', None) == console.__name__:
+            signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number, answer in kept.items():
+            if answer is not None:  # one that is not Python's
+                signal.signal(number, answer)
 
 
 def count_gpus():
     """GPUs that this PaddlePaddle can use."""
+    paddle = load_paddle()
     return paddle.device.cuda.device_count() if paddle.device.is_compiled_with_cuda() else 0
 
 
@@ -45,6 +84,7 @@ def choose_device(name='auto', tf32=False):
             '--device gpu: this PaddlePaddle finds no GPU; install its GPU package and a driver, '
             'or use --device cpu'
         )
+    paddle = load_paddle()
     _remark_two_paddles()
     device = GPU if count_gpus() and name != 'cpu' else CPU
     if device.is_gpu:
@@ -57,13 +97,17 @@ def choose_device(name='auto', tf32=False):
 
 def _allow_tf32(allowed):
     try:
-        paddle.set_flags({'FLAGS_cudnn_allow_tf32': allowed, 'FLAGS_cublas_allow_tf32': allowed})
+        load_paddle().set_flags(
+            {'FLAGS_cudnn_allow_tf32': allowed, 'FLAGS_cublas_allow_tf32': allowed}
+        )
     except ValueError:  # Paddle before these flags: NVIDIA's libraries read this when they load
         if not allowed:
             os.environ['NVIDIA_TF32_OVERRIDE'] = '0'
 
 
 def _remark_two_paddles():
+    import importlib.metadata  # 17 ms
+
     try:
         for name in ('paddlepaddle', 'paddlepaddle-gpu'):
             importlib.metadata.distribution(name)

@@ -6,7 +6,8 @@ from typing import NamedTuple, Optional
 import numpy as np
 
 import reader
-from models.inference import BATCH, Predictor, build_program
+from models.inference import Predictor, build_program
+from models.on_cpu import BATCH
 from network.preprocessing import preprocessing_of
 
 ALEXNET = 240e6  # bytes, as the paper counts them

@@ -1,6 +1,6 @@
 """The network on Paddle Inference: what evaluation and frozen features run on, far faster on a CPU
-than dygraph. Two habits make it so: batches of 4, whose results stay in the cache, and one thread a
-process, since `run` keeps Python's lock and convolutions of one thread lose nothing to waiting.
+than dygraph. Two habits make it so: batches of 4 (on_cpu.BATCH), and one thread a process, since
+`run` keeps Python's lock and convolutions of one thread lose nothing to waiting.
 """
 
 import functools
@@ -23,7 +23,6 @@ from models import parameters
 from network import architecture
 from network.preprocessing import preprocessing_of
 
-BATCH = 4  # pictures
 BUILT_FROM = 'version', 'bypass', 'class_num', 'conv10_pad', 'conv10_relu'  # of a configuration
 LONGEST_HEADER = 100  # bytes, of a tensor in Paddle's file
 LEFT_BEHIND = re.compile(r'squeezenet-(\d+)-\w+')

@@ -16,7 +16,6 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from caffe_format import caffemodel
 from common.console import UserError, notice
 from common.files import DATA, atomic_write, partial_neighbour, read_regular_file, sync_folder
 from models import other_files, other_squeezenets, packed, paddle_v2, restricted_pickle
@@ -76,6 +75,8 @@ def read_caffemodel(path, told=NOTHING_TOLD, say=notice, given=None):
 
     `given` is what the user knows better of the pictures: see `caffemodel.read_net`.
     """
+    from caffe_format import caffemodel  # here, since its protobuf takes 40 ms to import
+
     net = caffemodel.read_net(path, given)
     config = make_config(
         net.version,

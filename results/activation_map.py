@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import reader
-from models.inference import Predictor, build_program
+from models.on_cpu import network_on_cpu
 from network import architecture
 from network.preprocessing import preprocessing_of
 from pictures.decoding import cv2, load_picture
@@ -19,11 +19,11 @@ STRENGTH = 0.6  # of the colour where the network looked most
 
 
 class ActivationMaps:
-    """The maps of the network with `tensors` and `config`."""
+    """The maps of the network with `tensors` and `config`, computed on the processor."""
 
-    def __init__(self, tensors, config):
+    def __init__(self, tensors, config, by_numpy=False):
         self.preprocessing = preprocessing_of(config)
-        self.predictor = Predictor(build_program(tensors, config, 'conv10'))
+        self.network = network_on_cpu(tensors, config, 'conv10', by_numpy=by_numpy)
         self.centres = cell_centres(config['version'], config['conv10_pad'])
 
     def crop(self, path):
@@ -35,7 +35,7 @@ class ActivationMaps:
 
     def map(self, crop, number):
         """float32 [h, w] of class `number`, whose mean is the logit; `crop` as of `crop`."""
-        return self.predictor(reader.network_input(crop[None], self.preprocessing))[0, number]
+        return self.network(reader.network_input(crop[None], self.preprocessing))[0, number]
 
     def overlay(self, crop, number):
         """The crop, coloured where the network looked for class `number`: uint8 [h, w, 3] BGR.

@@ -7,8 +7,6 @@ works without a display and in threads; it is imported where needed, as it takes
 import functools
 from pathlib import Path
 
-from wcwidth import wcwidth
-
 from common.console import UserError
 from common.files import atomic_write
 
@@ -85,6 +83,8 @@ def shorten_to_columns(words, columns):
 
 def columns_of(words):
     """Columns of a terminal that the words take: Chinese signs, for example, take two."""
+    from wcwidth import wcwidth
+
     return sum(max(0, wcwidth(sign)) for sign in words)
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import NamedTuple, Optional
 
 import numpy as np
-import paddle
 
 import reader
 from common.console import UserError
+from common.device import load_paddle
 from common.files import DATA
 from models import parameters
-from models.inference import BATCH, Predictor, build_program
+from models.on_cpu import BATCH, network_on_cpu
 from network.preprocessing import preprocessing_of
 from pictures import lists, workers
 from pictures.decoding import PictureError
@@ -99,8 +99,10 @@ class Evaluator:
         self.num_workers = num_workers
         self.temperature = temperature_of(config)
         self.on_gpu = device.is_gpu
-        kind = _OnGPU if self.on_gpu else _OnCPU
-        self.network = kind(tensors, config, precision)
+        if self.on_gpu:
+            self.network = _OnGPU(tensors, config, precision)
+        else:
+            self.network = _OnCPU(tensors, config, precision, device.by_numpy)
 
     def batches(self, pictures, indices=None, refused=None):
         """Yields the Evaluation of each batch of the pictures (or those at `indices`), in order.
@@ -180,14 +182,17 @@ class _Batches:
 
 
 class _OnCPU:
-    """uint8 crops [n, crop, crop, 3] -> float32 logits [n, class_num], by Paddle Inference."""
+    """uint8 crops [n, crop, crop, 3] -> float32 logits [n, class_num]. Raises UserError for NaN."""
 
-    def __init__(self, tensors, config, precision):
+    def __init__(self, tensors, config, precision, by_numpy):
         self.preprocessing = preprocessing_of(config)
-        self.predictor = Predictor(build_program(tensors, config), precision=precision)
+        self.network = network_on_cpu(tensors, config, None, precision, by_numpy)
 
     def __call__(self, crops):
-        return self.predictor(reader.network_input(crops, self.preprocessing))
+        logits = self.network(reader.network_input(crops, self.preprocessing))
+        if not np.isfinite(logits).all():
+            raise UserError('the network gives NaN or infinite numbers; its weights are too large')
+        return logits
 
 
 class _OnGPU:
@@ -208,6 +213,7 @@ class _OnGPU:
         return np.concatenate([self(crops[:half]), self(crops[half:])])
 
     def _logits(self, crops):
+        paddle = load_paddle()
         images = paddle.to_tensor(reader.network_input(crops, self.preprocessing))
         amp = self.precision != 'float32'
         # no_grad as the decorator of a function that calls itself would leave gradients off.

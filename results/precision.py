@@ -1,8 +1,7 @@
 """The numbers that a network computes with: float32, Caffe's, or bfloat16 where that is faster."""
 
-import paddle
-
 from common.console import UserError
+from common.device import load_paddle
 
 PRECISIONS = ('float32', 'bfloat16')
 PROCESSOR = '/proc/cpuinfo'
@@ -17,7 +16,7 @@ def check_precision(precision, device):
     if precision == 'float32':
         return
     if device.is_gpu:
-        found = paddle.device.cuda.get_device_capability()
+        found = load_paddle().device.cuda.get_device_capability()
         if found < (8, 0):
             found = '.'.join(map(str, found))
             raise UserError(

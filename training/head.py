@@ -13,7 +13,8 @@ import numpy as np
 
 import reader
 from common.console import Meter
-from models.inference import BATCH, Predictor, build_program
+from models.inference import Predictor, build_program
+from models.on_cpu import BATCH
 from network.preprocessing import preprocessing_of
 from pictures.augmentation import Augmentation
 
