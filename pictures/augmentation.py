@@ -6,6 +6,7 @@ that the caller makes from seed, epoch and index alone; so neither a resumed run
 readers changes what is seen.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,13 @@ class Augmentation:
             raise ValueError(f'mirror is {self.mirror}; it must be 0 to 1')
         if not 0 <= self.colour < 1:
             raise ValueError(f'colour is {self.colour}; it must be 0 to less than 1')
+
+    def short_side(self, size):
+        """The shorter side of a picture whose every part has `size` pixels at least on each side.
+
+        That is of a square picture; the parts of any other are longer.
+        """
+        return math.ceil(size * math.sqrt(self.aspect / self.smallest))
 
 
 def augment(picture, rng, size, how=Augmentation()):

@@ -45,13 +45,14 @@ HARMLESS = re.compile('Invalid SOS parameters|Unknown Adobe color|unknown JFIF|I
 LEFT_OVER = re.compile(r'(\d+) extraneous bytes before marker 0xd9')
 
 
-def load_picture(path):
+def load_picture(path, short_side=None):
     """The picture in a file: uint8 [height, width, 3] BGR, upright, transparent parts white.
 
-    Raises PictureError, which begins with the path.
+    With `short_side`, a JPEG may come at a half, a quarter or an eighth of its size, with at least
+    so many pixels on its shorter side. Raises PictureError, which begins with the path.
     """
     with named(path):
-        return decode_picture(_read_file(path))
+        return decode_picture(_read_file(path), short_side)
 
 
 def check_picture(path):
@@ -80,12 +81,15 @@ def _read_file(path):
         raise PictureError(error.strerror or error) from None
 
 
-def decode_picture(data):
-    """The picture in a file's bytes: uint8 [height, width, 3] BGR. Raises PictureError."""
+def decode_picture(data, short_side=None):
+    """The picture in a file's bytes: uint8 [height, width, 3] BGR; see load_picture.
+
+    Raises PictureError.
+    """
     if not data:
         raise PictureError('the file is empty')
     if data.startswith(JPEG_START):
-        return _decode_jpeg(data)
+        return _decode_jpeg(data, short_side)
     if data.startswith(PNG_SIGNATURE):
         return _decode_with_pillow(headers.png_essentials(data))
     picture = None
@@ -100,13 +104,13 @@ def decode_picture(data):
     return _decode_with_pillow(data) if picture is None else picture
 
 
-def as_picture(source):
+def as_picture(source, short_side=None):
     """The picture in a file's bytes, a PIL picture, or an array, which must be a picture already.
 
-    Raises PictureError.
+    `short_side` is of bytes, as for load_picture. Raises PictureError.
     """
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return decode_picture(bytes(source))
+        return decode_picture(bytes(source), short_side)
     if isinstance(source, np.ndarray):
         shape = source.shape
         if source.dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or not source.size:
@@ -123,14 +127,15 @@ def as_picture(source):
 # --------------------------------------------------------------------------------------------------
 
 
-def _decode_jpeg(data):
+def _decode_jpeg(data, short_side):
     width, height, components = headers.jpeg_frame(data)
     check_size(width, height, headers.MOST_IN_FOUR if components == 4 else MAX_PIXELS)
     headers.check_jpeg_scans(data, width, height)
     if headers.jpeg_has_zeros(data):
         raise PictureError('cannot decode: a damaged JPEG file (a hole of zeros in its data)')
     try:
-        picture = _decode_strictly(data, 'CMYK' if components == 4 else 'BGR')
+        size = _reduced_size(width, height, short_side)
+        picture = _decode_strictly(data, 'CMYK' if components == 4 else 'BGR', size)
     except _UnusualSampling:
         return _decode_with_pillow(data)
     picture = _cmyk_to_bgr(picture) if components == 4 else picture
@@ -141,24 +146,36 @@ class _UnusualSampling(Exception):
     """A JPEG that only libjpeg's own interface, as Pillow uses it, decodes."""
 
 
-def _decode_strictly(data, space):
+def _reduced_size(width, height, short_side):
+    """The smallest size that will do, as simplejpeg is told of it; {} is all pixels.
+
+    An eighth, a quarter or a half alone: libjpeg takes longer for what lies between.
+    """
+    for factor in (8, 4, 2) if short_side else ():
+        if min(width, height) >= factor * short_side:
+            return {'min_width': -(-width // factor), 'min_height': -(-height // factor)}
+    return {}
+
+
+def _decode_strictly(data, space, size):
     """uint8 [h, w, 3 or 4]. Raises PictureError where pixels are missing, which libjpeg makes up.
 
-    A JPEG that lacks nothing but its end marker is whole.
+    It reads the whole file at any `size`, so none hides a hole. A JPEG that lacks nothing but its
+    end marker is whole.
     """
     try:
-        return simplejpeg.decode_jpeg(data, space)
+        return simplejpeg.decode_jpeg(data, space, **size)
     except ValueError as error:
         complaint = str(error)
     if 'Premature end of JPEG file' in complaint:
         with suppress(ValueError):
-            return simplejpeg.decode_jpeg(data + JPEG_END, space)
+            return simplejpeg.decode_jpeg(data + JPEG_END, space, **size)
         raise PictureError('cannot decode: a truncated JPEG file')
     if 'subsampling' in complaint:
         raise _UnusualSampling
     if HARMLESS.search(complaint) or _is_padding(data, LEFT_OVER.search(complaint)):
         with suppress(ValueError):
-            return simplejpeg.decode_jpeg(data, space, strict=False)
+            return simplejpeg.decode_jpeg(data, space, strict=False, **size)
     raise PictureError(f'cannot decode: a damaged JPEG file ({complaint})')
 
 
