@@ -22,9 +22,9 @@ from pictures.decoding import PictureError, check_picture, cv2, load_picture, na
 from pictures.folders import print_counts, write_lists
 
 CENTRE = 4  # of five_crop
-# With --fast_decode a picture stays so many times as long and wide as what it is resized to: of 50
-# photos at 12 megapixels 82 to 90 % keep their class with 1, 92 to 98 % with 2, and hardly more
-# with 4.
+# With --fast_decode a picture stays so many times as long and wide as what it is resized to. Of 50
+# photos enlarged to 12 megapixels 82 to 90 % keep their class with 1, 92 to 98 % with 2, and hardly
+# more with 4.
 SPARE = 2
 
 

@@ -90,13 +90,17 @@ class Evaluator:
     """Runs the network with `tensors` and `config` over pictures, on `device`.
 
     On a CPU each of `num_workers` processes reads and computes (0: this one); on a GPU they read.
-    `precision` is 'float32' or 'bfloat16'. Raises UserError where the device has not that.
+    `precision` is 'float32' or 'bfloat16'. Raises UserError where the device has not that. `read`
+    makes of a path and the Preprocessing what the network sees: reader.preprocess, or the like.
     """
 
-    def __init__(self, tensors, config, device, num_workers=0, precision='float32'):
+    def __init__(
+        self, tensors, config, device, num_workers=0, precision='float32', read=reader.preprocess
+    ):
         check_precision(precision, device)
         self.preprocessing = preprocessing_of(config)
         self.num_workers = num_workers
+        self.read = read
         self.temperature = temperature_of(config)
         self.on_gpu = device.is_gpu
         if self.on_gpu:
@@ -117,9 +121,9 @@ class Evaluator:
         indices = np.arange(len(pictures)) if indices is None else indices
         size = GPU_BATCH if self.on_gpu else BATCH
         in_workers = None if self.on_gpu else work
-        read = _Batches(pictures, indices, size, self.preprocessing, in_workers)
-        num_workers = self.num_workers if len(read) > 1 else 0
-        for batch, complaints in workers.compute(read, num_workers):
+        batches = _Batches(pictures, indices, size, self.preprocessing, self.read, in_workers)
+        num_workers = self.num_workers if len(batches) > 1 else 0
+        for batch, complaints in workers.compute(batches, num_workers):
             for complaint in complaints:
                 if refused is None:
                     raise PictureError(complaint)
@@ -157,9 +161,9 @@ class _Batches:
     """What the workers compute: item i is what `work` makes of batch i, and a complaint of each
     picture that cannot be read. A batch is (indices, crops, labels or None), or None if empty."""
 
-    def __init__(self, pictures, indices, size, preprocessing, work=None):
+    def __init__(self, pictures, indices, size, preprocessing, read, work=None):
         self.pictures, self.indices, self.size = pictures, indices, size
-        self.preprocessing, self.work = preprocessing, work
+        self.preprocessing, self.read, self.work = preprocessing, read, work
 
     def __len__(self):
         return -(-len(self.indices) // self.size)
@@ -168,7 +172,7 @@ class _Batches:
         read, crops, complaints = [], [], []
         for index in self.indices[i * self.size : (i + 1) * self.size]:
             try:
-                crops.append(reader.preprocess(self.pictures.path(index), self.preprocessing))
+                crops.append(self.read(self.pictures.path(index), self.preprocessing))
                 read.append(index)
             except PictureError as error:
                 where = self.pictures.where(index)

@@ -151,6 +151,26 @@ def test_resizing_follows_the_models_config_unless_a_flag_says_otherwise(model, 
 # --- the files -------------------------------------------------------------------------------
 
 
+def test_fast_decode_is_said_and_gives_nearly_the_same(model, pair, tmp_path, capsys):
+    photo = cv2.imread(str(COFFEE))
+    cv2.imwrite(str(tmp_path / 'big.jpg'), cv2.resize(photo, (1300, 1200)))
+    cv2.imwrite(str(tmp_path / 'small.jpg'), cv2.resize(photo, (500, 400)))
+    pair.write_text('big.jpg 0\nsmall.jpg 1\n')
+    found, said = [], []
+    for flags in [], ['--fast_decode']:
+        out = tmp_path / 'out.json'
+        assert run('--model', model(), '--val_list', pair, '--output', out, *flags) == 0
+        said.append(capsys.readouterr().out)
+        found.append(json.loads(out.read_text()))
+    full, fast = found
+    assert 'fast_decode' not in full and 'reduced scale' not in said[0]
+    assert fast['fast_decode'] is True and 'big JPEGs at a reduced scale' in said[1]
+    big, small = zip(*(each['pictures'] for each in found))
+    assert small[0] == small[1]
+    (a, b) = ({top['class']: top['probability'] for top in each['top']} for each in big)
+    assert 0 < max(abs(a[number] - b[number]) for number in a) < 0.02
+
+
 def test_csv_has_these_columns_and_fewer_than_five_classes_leave_them_empty(
     three_classes, pair, tmp_path
 ):
@@ -371,6 +391,14 @@ def test_classifier_takes_every_kind_of_picture(three_classes, tmp_path):
     assert classify([COFFEE])[0] == classify(COFFEE) != expected
 
 
+def test_classifier_decodes_big_files_and_bytes_at_a_reduced_scale(three_classes, tmp_path):
+    path = tmp_path / 'big.jpg'
+    cv2.imwrite(str(path), cv2.resize(cv2.imread(str(COFFEE)), (1300, 1200)))
+    full, fast = (infer.Classifier(three_classes, fast_decode=on) for on in (False, True))
+    assert full(path) != fast(path) == fast(path.read_bytes())
+    assert full(CAT) == fast(CAT)
+
+
 def test_classifier_names_what_is_no_picture(three_classes, tmp_path):
     classify = infer.Classifier(three_classes)
     for wrong, words in [
@@ -581,7 +609,7 @@ def test_signals_end_an_evaluation_without_a_trace(name, three_classes, tmp_path
 
 
 def test_too_little_memory_gets_one_line(three_classes, capsys, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise MemoryError
 
     monkeypatch.setattr(evaluation.reader, 'preprocess', fail)
