@@ -23,6 +23,7 @@ from common.device import choose_device
 from models import parameters
 from network.preprocessing import preprocessing_of
 from pictures.augmentation import Augmentation
+from pictures.decoding import load_picture
 from results import report
 from results.evaluation import Evaluator
 from results.events import Events
@@ -31,6 +32,7 @@ from training.checkpoint import save_checkpoint
 from training.feed import feed
 from training.options import parse_options
 from training.precision import Precision, check_precision
+from training.reading import cache_of, kept
 from training.solver import Schedule, make_solver
 from training.step import (
     FrozenFeatures,
@@ -64,6 +66,7 @@ def main(argv=None):
         return processes.run_trainers(train, options, options.trainer, device.backend)
     finally:
         if lock is not None:
+            cache_of(options).clear()
             lock.close()
 
 
@@ -76,6 +79,7 @@ def prepare(options):
     earlier = output.earlier_run(options.output, options.model) if options.overwrite else []
     lock = output.lock(options.output)
     output.delete(earlier)
+    cache_of(options).clear()  # of a run that was killed
     return lock
 
 
@@ -133,6 +137,7 @@ class Run:
             self.rank,
             self.world,
             options.iter_size,
+            options.fast_decode,
         )
         self.epoch_iterations = self.sampling.iterations(len(self.train_list))
         group_batch = options.batch_size * self.world
@@ -207,7 +212,7 @@ class Run:
         """What the learner is fed, from iteration `position` of an epoch on."""
         read = reader.train_loader(
             self.train_list, self.preprocessing, self.sampling, epoch, position,
-            self.options.num_workers, self.features,
+            self.options.num_workers, self.features, kept(self.options, load_picture),
         )  # fmt: skip
         return read if self.features else feed(read, self.preprocessing, self.device)
 
@@ -259,10 +264,14 @@ class Run:
 
     def evaluate(self):
         """The Evaluation of this process's part of the val list."""
-        config = self.state.config
-        evaluator = Evaluator(self.tensors(), config, self.device, self.options.num_workers)
+        evaluator = self.evaluator(self.tensors(), self.state.config)
         with Meter('evaluation', len(self.val_list) // self.world, self.is_first) as meter:
             return evaluator.evaluate(self.val_list, self.rank, self.world, meter)
+
+    def evaluator(self, tensors, config):
+        """The Evaluator of a model, on this run's device."""
+        options, read = self.options, kept(self.options, reader.preprocess)
+        return Evaluator(tensors, config, self.device, options.num_workers, read=read)
 
     def measures(self, part):
         """The part of a row that all processes' `part`s of the val list give together."""

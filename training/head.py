@@ -32,12 +32,13 @@ class Views(NamedTuple):
     labels: np.ndarray
 
 
-def fit_head(tensors, config, pictures, seed, num_workers):
+def fit_head(tensors, config, pictures, options, load):
     """`tensors` with the conv10 that tells the classes of `pictures` best: float32 arrays.
 
-    config['class_num'] is the new one; conv10's old weights show which directions matter.
+    config['class_num'] is the new one; conv10's old weights show which directions matter. `load` is
+    load_picture, or gives the same.
     """
-    views = collect_views(tensors, config, pictures, seed, num_workers)
+    views = collect_views(tensors, config, pictures, options, load)
     weight, bias = fit(views, config['class_num'], tensors['conv10.weight'][:, :, 0, 0])
     weight = weight[:, :, None, None].astype(np.float32)
     return {**tensors, 'conv10.weight': weight, 'conv10.bias': bias.astype(np.float32)}
@@ -64,20 +65,25 @@ class MeanFeatures:
         return maps.sum(axis=(2, 3)) / np.float32(places), labels
 
 
-def collect_views(tensors, config, pictures, seed, num_workers):
+def collect_views(tensors, config, pictures, options, load):
     """Views of the pictures' centres, of these mirrored, and of random parts."""
-    preprocessing = preprocessing_of(config)
+    preprocessing, seed = preprocessing_of(config), options.seed
     indices = np.random.default_rng(seed).permutation(len(pictures))
     indices = np.sort(indices[: MOST_VIEWS // (2 + RANDOM_VIEWS)])
-    passes = [(reader.CentreView(preprocessing), MeanFeatures(tensors, config, mirrored=True))]
-    sampling = reader.Sampling(1, seed, 'area', augmentation=Augmentation())
+    sampling = reader.Sampling(
+        1, seed, 'area', augmentation=Augmentation(), fast_decode=options.fast_decode
+    )
+    centre = reader.CentreView(preprocessing, sampling.short_side(preprocessing))
+    passes = [(centre, MeanFeatures(tensors, config, mirrored=True))]
     for number in range(RANDOM_VIEWS):
         view = reader.TrainingViews(preprocessing, sampling, number)
         passes.append((view, MeanFeatures(tensors, config)))
     found = []
     with Meter('features for a new conv10', len(indices) * len(passes)) as meter:
         for view, work in passes:
-            for made in reader.ordered_loader(pictures, view, BATCH, indices, num_workers, work):
+            for made in reader.ordered_loader(
+                pictures, view, BATCH, indices, options.num_workers, work, load
+            ):
                 found.append(made)
                 meter.count(len(made[1]) // (2 if work.mirrored else 1))
     return Views(*(np.concatenate(column) for column in zip(*found)))

@@ -35,6 +35,7 @@ FREE_ON_RESUME = {
     'resume', 'overwrite', 'output', 'num_workers', 'keep', 'save_every', 'trainer', 'batch_size',
     'device', 'tensorboard', 'data_dir', 'model', 'recipe', 'train_list', 'val_list', 'test_list',
     'folder', 'time', 'patience', 'epochs', 'max_iter', 'show_batch', 'unknown', 'calibrate',
+    'cache',
 }  # fmt: skip
 
 
@@ -187,6 +188,10 @@ def _picture_flags(parser):
     _switch(
         group, 'balance', default=True, help='each class counts alike, of however many pictures'
     )
+    _switch(
+        group, 'fast_decode', default=False,
+        help='decode big JPEGs to train on at a reduced scale; evaluation takes all pixels',
+    )  # fmt: skip
     group.add_argument('--skip_bad', action='store_true', help='leave out unreadable pictures')
     group.add_argument('--show_batch', metavar='PNG', help='draw what training sees, and end')
 
@@ -238,6 +243,11 @@ def _machine_flags(parser):
         '--num_workers', type=WHOLE,
         help="reading processes per trainer; default: the trainer's share of the cores; 0: the "
         'trainer reads itself',
+    )  # fmt: skip
+    group.add_argument(
+        '--cache', type=NUMBER, metavar='GB', default=0,
+        help='keep decoded pictures in --output until the run ends, up to so many gigabytes of '
+        'them, so that later epochs need not decode',
     )  # fmt: skip
     group.add_argument(
         '--device', choices=['auto', 'cpu', 'gpu'], default='auto', help='where to compute'

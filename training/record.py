@@ -16,7 +16,7 @@ from pictures import lists
 from pictures.augmentation import Augmentation
 from results import calibration, page, sheet
 from results.activation_map import ActivationMaps, worst_mistakes
-from results.evaluation import Evaluator, class_names, per_class, write_report
+from results.evaluation import class_names, per_class, write_report
 
 SHOWN = 24  # pictures of --show_batch
 NUMPY_AND_OTHERS = ('numpy', 'opencv-python-headless', 'safetensors')
@@ -70,7 +70,7 @@ def report_best(run):
     tensors, config = parameters.read_model(run.output / 'best')
     config = calibrated(run, tensors, config)
     parameters.write_model(run.output / 'best', tensors, config)
-    evaluator = Evaluator(tensors, config, run.device, run.options.num_workers)
+    evaluator = run.evaluator(tensors, config)
     val = evaluator.evaluate(run.val_list)
     test = evaluator.evaluate(run.test_list) if run.test_list else None
     write_report(val, run.val_list, config, run.output / 'report')
@@ -87,7 +87,7 @@ def calibrated(run, tensors, config):
     config = {k: v for k, v in config.items() if k not in ('temperature', 'threshold')}
     if not (options.calibrate or options.unknown):
         return config
-    evaluator = Evaluator(tensors, config, run.device, options.num_workers)
+    evaluator = run.evaluator(tensors, config)
     logits, labels = evaluator.logits(run.val_list)
     if options.calibrate:
         config['temperature'] = calibration.fit_temperature(logits, labels)
@@ -200,7 +200,12 @@ def show_batch(options):
         config['preprocessing']['resize'] = options.resize
     augmentation = Augmentation(mirror=0.5 * options.mirror, colour=options.colour)
     sampling = reader.Sampling(
-        min(SHOWN, len(pictures)), options.seed, options.crop, options.mirror, augmentation
+        min(SHOWN, len(pictures)),
+        options.seed,
+        options.crop,
+        options.mirror,
+        augmentation,
+        fast_decode=options.fast_decode,
     )
     names = lists.class_names_beside(options.train_list)
     names = names or [str(label) for label in range(pictures.class_num)]

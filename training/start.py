@@ -15,12 +15,13 @@ from models import parameters
 from models.configuration import check_config, told
 from network import architecture
 from pictures import lists
-from pictures.decoding import check_picture
+from pictures.decoding import check_picture, load_picture
 from pictures.folders import print_counts, write_lists
 from results.evaluation import known_names, read_labelled
 from training import output, processes
 from training.checkpoint import load_newest
 from training.head import fit_head
+from training.reading import kept
 from training.state import RunState
 from training.step import check_freeze
 
@@ -282,7 +283,8 @@ def new_conv10(tensors, config, options, left_out):
     config = {**config, 'conv10_relu': relu}
     if fitted:
         train_list, _, _ = read_lists(options, config, left_out)
-        return fit_head(tensors, config, train_list, options.seed, options.num_workers), config
+        load = kept(options, load_picture)
+        return fit_head(tensors, config, train_list, options, load), config
     shape = (class_num, *tensors['conv10.weight'].shape[1:])
     weight = np.random.default_rng(options.seed).normal(0.0, 0.01, shape).astype(np.float32)
     bias = np.zeros(class_num, np.float32)
