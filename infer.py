@@ -166,9 +166,7 @@ def make_evaluator(args, tensors, config, by_numpy):
     made = evaluation.Evaluator(tensors, config, device, num_workers, args.precision, read)
     scale = ', big JPEGs at a reduced scale' if args.fast_decode else ''
     why = ' (by NumPy: Paddle would take longer to start)' if by_numpy else ''
-    print(
-        f'device: {device}, {args.precision}, workers: {num_workers}{scale}{why}', flush=True
-    )
+    print(f'device: {device}, {args.precision}, workers: {num_workers}{scale}{why}', flush=True)
     return made
 
 
