@@ -91,11 +91,11 @@ def check(losses):
 
 
 def train(model, pictures, few, output, *flags):
-    """The rate of one epoch, as train.py writes it to its log."""
+    """The rate of one epoch, as train.py writes it to its log; all layers learn, as torch's do."""
     run(
-        ROOT / 'train.py', '--model', model, '--train_list', pictures, '--val_list', few,
-        '--batch_size', BATCH, '--epochs', 1, '--trainer', 2, '--output', output, '--overwrite',
-        *flags,
+        ROOT / 'train.py', '--recipe', 'caffe', '--model', model, '--train_list', pictures,
+        '--val_list', few, '--batch_size', BATCH, '--epochs', 1, '--trainer', 2,
+        '--output', output, '--overwrite', *flags,
     )  # fmt: skip
     with open(output / 'log.csv', encoding='utf-8', newline='') as file:
         return {'rate': float(list(csv.DictReader(file))[-1]['images_per_second'])}
