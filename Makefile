@@ -39,9 +39,11 @@ images: run
 	$(BIN)/python images/draw_architecture.py
 	$(BIN)/python images/draw_architecture.py --version 1.0
 	$(BIN)/python infer.py --model caffe_params data/photos --plot images/photos.jpg
-	$(BIN)/python infer.py --model output/last --plot images/predictions.jpg \
+	$(BIN)/python train.py --model caffe_params --recipe caffe --trainer auto --batch_size 16 \
+	    --output output/caffe --overwrite
+	$(BIN)/python infer.py --model output/caffe/last --plot images/predictions.jpg \
 	    data/textures/val/*/128_x336_y256.jpg data/textures/val/*/160_x336_y070.jpg
-	cp output/curves.png images/curves.png
+	cp output/caffe/curves.png images/curves.png
 
 .venv/run: requirements.txt requirements-paddle.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
