@@ -28,11 +28,11 @@ from results import report
 from results.evaluation import Evaluator
 from results.events import Events
 from training import output, processes, record, start
+from training.caching import cache_of, kept
 from training.checkpoint import save_checkpoint
 from training.feed import feed
 from training.options import parse_options
 from training.precision import Precision, check_precision
-from training.reading import cache_of, kept
 from training.solver import Schedule, make_solver
 from training.step import (
     FrozenFeatures,

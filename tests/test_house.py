@@ -41,3 +41,9 @@ def test_folders_import_downwards_alone():
 def test_the_root_holds_the_commands_alone():
     allowed = {'train', 'infer', 'reader', 'squeezenet', 'caffe2paddle', 'compress', 'export'}
     assert {path.stem for path in ROOT.glob('*.py')} <= allowed
+
+
+def test_no_two_test_files_share_a_name():
+    """pytest refuses the second, and all others with it; only a run of the whole shows it."""
+    names = [path.name for path in (ROOT / 'tests').rglob('*.py')]
+    assert sorted(names) == sorted(set(names))

@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
-cat requirements.txt requirements-paddle.txt requirements-dev.txt | grep -v -e '^-r' -e '^#' >"$folder/wanted.txt"
+cat requirements{,-paddle,-export,-dev}.txt | grep -v -e '^-r' -e '^#' >"$folder/wanted.txt"
 if [ "$which" = low ]; then
     sed -i 's/>=\([^,]*\),.*/==\1/' "$folder/wanted.txt"
 fi

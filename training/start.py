@@ -19,9 +19,9 @@ from pictures.decoding import check_picture, load_picture
 from pictures.folders import print_counts, write_lists
 from results.evaluation import known_names, read_labelled
 from training import output, processes
+from training.caching import kept
 from training.checkpoint import load_newest
 from training.head import fit_head
-from training.reading import kept
 from training.state import RunState
 from training.step import check_freeze
 
