@@ -63,6 +63,7 @@ class Flat:
         self.vector = paddle.concat([value.detach().flatten() for value in parameters.values()])
         for value, part in zip(parameters.values(), self.parts(self.vector)):
             value.data = part
+            value.stop_gradient = False  # before Paddle 3.3 it takes the part's
 
     def parts(self, vector):
         """A view of `vector` for each parameter, in its shape."""

@@ -374,7 +374,7 @@ def _tar(rng):
     if rng.random() < 0.8:
         content = mutate_bytes(rng, content, [b'', _whole_tar()[:2048]])
     if rng.random() < 0.3:
-        content = gzip.compress(content, 1)
+        content = gzip.compress(content, 1, mtime=0)
         content = mutate_bytes(rng, content) if rng.random() < 0.7 else content
     return {'model.tar': content}
 
