@@ -45,8 +45,9 @@ def measure(options, folder):
     contest.ours('all')  # what the others are compared with
     contest.ours('one')
     contestants = {OURS: lambda: (contest.ours('all'), contest.ours('few'))}
-    if 'amx_bf16' in timing.processor():
-        contestants[OURS16] = lambda: (contest.ours_bfloat16('all'), contest.ours_bfloat16('few'))
+    if 'amx_bf16' in timing.instructions():
+        flags = '--precision', 'bfloat16'
+        contestants[OURS16] = lambda: (contest.ours('all', *flags), contest.ours('few', *flags))
     for name, (network, feed) in PEERS.items():
         contestants[name] = lambda n=network, f=feed: (
             contest.peer('all', n, f),
@@ -119,19 +120,15 @@ class Contest:
     def __init__(self, folder, lists):
         self.folder, self.lists, self.agreement = folder, lists, {OURS: 1.0}
 
-    def ours(self, which):
-        model, output = self.folder / 'model', self.folder / f'ours-{which}.csv'
-        return run(
-            ROOT / 'infer.py', '--model', model, '--val_list', self.lists[which], '--output', output
-        )
-
-    def ours_bfloat16(self, which):
-        output = self.folder / 'peer.csv'
+    def ours(self, which, *flags):
+        """infer.py on a list; with flags, compared with itself without."""
+        output = self.folder / ('peer.csv' if flags else f'ours-{which}.csv')
         result = run(
             ROOT / 'infer.py', '--model', self.folder / 'model', '--val_list', self.lists[which],
-            '--output', output, '--precision', 'bfloat16',
+            '--output', output, *flags,
         )  # fmt: skip
-        self._compare(which, OURS16, output, exact=False)
+        if flags:
+            self._compare(which, OURS16, output, exact=False)
         return result
 
     def first(self, picture):

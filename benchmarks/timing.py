@@ -103,16 +103,26 @@ def machine():
 
 def processor():
     """Its name, and which of INSTRUCTIONS it has: these decide which rows hold elsewhere."""
+    said = cpuinfo()
+    family = ', '.join(f'{name} {said[name]}' for name in ('cpu family', 'model') if name in said)
+    name = said.get('model name') or platform.processor() or platform.machine()
+    return f'{name} ({"; ".join(filter(None, (family, " ".join(instructions()))))})'
+
+
+def instructions():
+    """Those of INSTRUCTIONS that Linux says the processor has; elsewhere none."""
+    flags = cpuinfo().get('flags', '').split()
+    return [name for name in INSTRUCTIONS if name in flags]
+
+
+def cpuinfo():
+    """{field: text} of the first processor, of Linux alone."""
     try:
         with open('/proc/cpuinfo', encoding='ascii', errors='replace') as file:
             lines = [line.split(':', 1) for line in file if ':' in line]
-    except OSError:  # not Linux
-        return platform.processor() or platform.machine()
-    said = {name.strip(): value.strip() for name, value in reversed(lines)}
-    family = ', '.join(f'{name} {said[name]}' for name in ('cpu family', 'model') if name in said)
-    flags = said.get('flags', '').split()
-    found = [name for name in INSTRUCTIONS if name in flags]
-    return f'{said.get("model name", platform.machine())} ({family}; {" ".join(found)})'
+    except OSError:
+        return {}
+    return {name.strip(): text.strip() for name, text in reversed(lines)}
 
 
 def load():

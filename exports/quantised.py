@@ -22,6 +22,7 @@ from exports import onnx_file
 from network import architecture
 
 OPERATORS = ['Conv', 'Relu', 'MaxPool', 'Concat', 'Add']
+LEFT = ['logits', 'prob']  # nodes that stay as they are
 SHARE = 0.85  # of a channel's range that goes to the weights; 0.7 is as good, 0.5 and 1 are worse
 MOST = 16  # times that a channel is scaled
 MOST_LEVEL = 127  # of a weight
@@ -43,14 +44,15 @@ def quantise(tensors, config, preprocessing, feeds):
         if node.op_type == 'Sum':  # which the quantiser does not know
             node.op_type = 'Add'
     with tempfile.TemporaryDirectory(prefix='squeezenet-') as folder:
-        known, made = Path(folder) / 'shapes_known.onnx', Path(folder) / 'int8.onnx'
-        quant_pre_process(model, known, skip_optimization=True, skip_symbolic_shape=True)
+        given, known, made = (Path(folder) / f'{name}.onnx' for name in ('float', 'known', 'int8'))
+        onnx.save(model, given)  # the pre-processing of before 1.20 loses a model in memory
+        quant_pre_process(given, known, skip_optimization=True, skip_symbolic_shape=True)
         quantization.quantize_static(
             known,
             made,
             _Feeds(model.graph.input[0].name, feeds),
-            op_types_to_quantize=OPERATORS,
-            nodes_to_exclude=['logits'],
+            op_types_to_quantize=[*OPERATORS, 'Softmax'],  # before 1.20 its range must be known
+            nodes_to_exclude=LEFT,
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,

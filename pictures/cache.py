@@ -11,7 +11,8 @@ import numpy as np
 from common.files import partial_neighbour
 
 COUNT = '.pixels.size'
-FILES = '*.pixels', '.*.partial', COUNT  # all that is written into the folder
+NAME = '[0-9a-f]' * 64 + '.pixels'
+FILES = NAME, f'.{NAME}.*.partial', COUNT  # all that is written into the folder
 PORTION = 1 << 16  # bytes in which the limit is counted
 LEFT_FREE = 1 << 30  # bytes of the disk, for the checkpoints of the run and whatever else
 

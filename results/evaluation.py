@@ -133,7 +133,14 @@ class Evaluator:
 
     def score(self, indices, crops, labels):
         """The Evaluation of crops, uint8 [n, crop, crop, 3] BGR."""
-        return score(indices, self.network(crops), labels, self.temperature)
+        return score(indices, self._compute(crops), labels, self.temperature)
+
+    def _compute(self, crops):
+        """float32 logits [n, class_num] of crops. Raises UserError where they are no numbers."""
+        logits = self.network(crops)
+        if not np.isfinite(logits).all():
+            raise UserError('the network gives NaN or infinite numbers; its weights are too large')
+        return logits
 
     def logits(self, pictures):
         """(float32 logits [n, class_num], labels int64 [n]) of a list, before any temperature."""
@@ -141,7 +148,7 @@ class Evaluator:
         return tuple(np.concatenate(column) for column in zip(*parts))
 
     def _logits_of(self, indices, crops, labels):
-        return self.network(crops), labels
+        return self._compute(crops), labels
 
     def evaluate(self, pictures, rank=0, world=1, meter=None):
         """The Evaluation of every `world`-th of `pictures` from `rank` on, which have labels.
@@ -186,17 +193,14 @@ class _Batches:
 
 
 class _OnCPU:
-    """uint8 crops [n, crop, crop, 3] -> float32 logits [n, class_num]. Raises UserError for NaN."""
+    """uint8 crops [n, crop, crop, 3] -> float32 logits [n, class_num]."""
 
     def __init__(self, tensors, config, precision, by_numpy):
         self.preprocessing = preprocessing_of(config)
         self.network = network_on_cpu(tensors, config, None, precision, by_numpy)
 
     def __call__(self, crops):
-        logits = self.network(reader.network_input(crops, self.preprocessing))
-        if not np.isfinite(logits).all():
-            raise UserError('the network gives NaN or infinite numbers; its weights are too large')
-        return logits
+        return self.network(reader.network_input(crops, self.preprocessing))
 
 
 class _OnGPU:

@@ -184,11 +184,12 @@ def test_a_wrong_result_is_refused_and_not_written(directory, tmp_path, capsys, 
 # --- other programs, where they are installed -----------------------------------------------------
 
 
-def test_openvino_reads_it(seeded_tensors, images):
+def test_openvino_reads_it(seeded_tensors, images, tmp_path):
     openvino = pytest.importorskip('openvino')
     tensors, config = model_of(seeded_tensors, bypass='simple')
-    content = onnx_file.build(tensors, config).SerializeToString()
-    model = openvino.Core().compile_model(content, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
+    path = tmp_path / 'my.onnx'
+    onnx.save(onnx_file.build(tensors, config), path)
+    model = openvino.Core().compile_model(path, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
     wanted = paddle_logits(tensors, config, images)
     np.testing.assert_allclose(model(images)[0], wanted, atol=1e-4 * np.abs(wanted).max())
 

@@ -6,6 +6,7 @@ Tests are skipped where the program that they need is not installed.
 import base64
 import json
 import re
+import shutil
 
 import cv2
 import numpy as np
@@ -29,21 +30,20 @@ EVIL = ['</script><b>x</b>', '<img src=x onerror="document.title=1">, "quoted" &
 
 @pytest.fixture(scope='module')
 def node():
-    return next_installed(lambda runner: runner.name == 'node', browser_too=False)
+    return first_installed('node')
 
 
 @pytest.fixture(scope='module')
 def chromium():
-    return next_installed(lambda runner: runner.name != 'node')
+    return first_installed(*browser.BROWSERS)
 
 
-def next_installed(wanted, browser_too=True):
-    names = (*browser.BROWSERS, 'node') if browser_too else ('node',)
+def first_installed(*names):
     for name in names:
-        path = browser.shutil.which(name)
-        if path and wanted(browser.Runner(name, path)):
+        path = shutil.which(name)
+        if path:
             return browser.Runner(name, path)
-    pytest.skip('Node is not installed' if not browser_too else 'no Chromium is installed')
+    pytest.skip(f'none of these is installed: {", ".join(names)}')
 
 
 def pack(tensors, config):

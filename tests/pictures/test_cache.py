@@ -114,10 +114,14 @@ def test_bad_and_missing_pictures_are_named_as_ever(kept, tmp_path):
 
 def test_clearing_deletes_its_own_files_alone(pictures, kept):
     kept.kept(load_picture, pictures.path(0), None)
-    (kept.folder / '.x.pixels.0123.partial').write_bytes(b'of a killed process')
-    (kept.folder / 'notes.txt').write_text('mine')
+    (written,) = kept.folder.glob('*.pixels')
+    written.with_name(f'.{written.name}.0123.partial').write_bytes(b'of a killed process')
+    mine = [kept.folder / name for name in ('my.pixels', '.mine.partial')]
+    for path in mine:
+        path.write_text('mine')
     kept.clear()
-    assert [path.name for path in kept.folder.iterdir()] == ['notes.txt']
-    (kept.folder / 'notes.txt').unlink()
+    assert set(kept.folder.iterdir()) == set(mine)
+    for path in mine:
+        path.unlink()
     kept.clear()
     assert not kept.folder.exists()

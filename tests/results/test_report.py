@@ -35,6 +35,7 @@ AFTER = {
 def no_warnings():
     with warnings.catch_warnings():
         warnings.simplefilter('error')
+        warnings.simplefilter('ignore', DeprecationWarning)  # Python does not show these
         yield
 
 
