@@ -1,6 +1,7 @@
-"""What several tests share: Caffe's golden data, weights, and a way to run the commands."""
+"""What several tests share: Caffe's golden data, weights, models, and a way to run the commands."""
 
 import functools
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,10 +15,12 @@ import paddle
 import pytest
 
 from caffe_format import caffemodel
+from models import parameters
 from network import architecture
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / 'golden'
+CAT, COFFEE = GOLDEN / 'cat_227.png', GOLDEN / 'coffee_227.png'
 MEAN = np.array([104, 117, 123])  # BGR
 
 
@@ -78,6 +81,33 @@ def activations():
     """Caffe's blobs: {key: array}, see golden/README.md."""
     with np.load(GOLDEN / 'activations.npz') as file:
         return dict(file)
+
+
+@pytest.fixture(scope='session')
+def model(tmp_path_factory, seeded_tensors):
+    """Function (version, bypass, class_num, **make_config's) -> a parameter directory."""
+
+    def write(version='1.1', bypass=None, class_num=3, **options):
+        directory = tmp_path_factory.mktemp('model')
+        config = parameters.make_config(version, bypass, class_num, **options)
+        parameters.write_model(directory, seeded_tensors(version, bypass, class_num), config)
+        return directory
+
+    return write
+
+
+@pytest.fixture(scope='session')
+def three_classes(model):
+    return model(class_names=['red brick', 'gräs', '砾石'])
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """A list of the two golden pictures with labels 0 and 1; one path holds spaces."""
+    shutil.copy(CAT, tmp_path / 'a cat.png')
+    shutil.copy(COFFEE, tmp_path / 'coffee.png')
+    (tmp_path / 'val.txt').write_text('a cat.png 0\ncoffee.png 1\n')
+    return tmp_path / 'val.txt'
 
 
 @pytest.fixture

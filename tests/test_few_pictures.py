@@ -10,14 +10,14 @@ import cv2
 import numpy as np
 import paddle
 import pytest
-from conftest import GOLDEN, ROOT
+from conftest import CAT, COFFEE, ROOT
+from inferring import run
 
 import infer
 from models import paddle_v2, parameters
 from models.configuration import make_config
 from network.preprocessing import Preprocessing
 
-CAT, COFFEE = GOLDEN / 'cat_227.png', GOLDEN / 'coffee_227.png'
 OFFICIAL, PACKED = (ROOT / 'data' / f'squeezenet_v1.1.{kind}' for kind in ('caffemodel', 'sqz'))
 BY_NUMPY = '(by NumPy: Paddle would take longer to start)'
 
@@ -46,10 +46,6 @@ def main():
 
 raise SystemExit(main())
 """
-
-
-def run(*arguments):
-    return infer.main([str(argument) for argument in arguments])
 
 
 def python(code, **options):

@@ -22,6 +22,8 @@ from common.opencv_setup import MAX_PIXELS  # noqa: E402
 import hostile_caffe  # noqa: E402
 import hostile_models  # noqa: E402
 import hostile_packed  # noqa: E402
+import hostile_paddle_v2  # noqa: E402
+import hostile_pickles  # noqa: E402
 import hostile_pictures  # noqa: E402
 import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
@@ -35,7 +37,14 @@ from pictures import lists  # noqa: E402
 from training import checkpoint  # noqa: E402
 
 CRAFTED, MUTATED = {}, {}
-for _module in (hostile_caffe, hostile_models, hostile_packed, hostile_pictures):
+for _module in (
+    hostile_caffe,
+    hostile_models,
+    hostile_packed,
+    hostile_paddle_v2,
+    hostile_pickles,
+    hostile_pictures,
+):
     CRAFTED.update(_module.CRAFTED)
     MUTATED.update(_module.MUTATED)
 SECONDS = 10  # of CPU for an input; the largest picture that is admitted takes 4

@@ -13,6 +13,7 @@ from pathlib import Path
 import fuzz_worker
 import hostile_caffe
 import hostile_models
+import hostile_pickles
 import hostile_pictures
 import numpy as np
 import pytest
@@ -140,7 +141,7 @@ def test_millions_of_empty_blobs_are_refused_before_they_are_listed(tmp_path):
 def test_a_type_that_is_a_tuple_of_2_to_the_60_is_not_spelled_out():
     doubled = b'N' + b'2\x86' * 60
     with pytest.raises(restricted_pickle.PickleRefused, match="array of 'tuple'; floats"):
-        restricted_pickle.load_arrays(hostile_models._array(code=doubled))
+        restricted_pickle.load_arrays(hostile_pickles._array(code=doubled))
 
 
 def test_a_pickle_of_endless_steps_is_refused():
@@ -151,7 +152,7 @@ def test_a_pickle_of_endless_steps_is_refused():
 def test_tensors_in_a_dictionary_are_read_by_protocol_2():
     """paddle.save writes them as a call of tuple, which protocol 2 calls __builtin__.tuple."""
     value = np.ones(2, np.float32)
-    content = pickle.dumps({'a': hostile_models.Command(tuple, ('name', value))}, 2)
+    content = pickle.dumps({'a': hostile_pickles.Command(tuple, ('name', value))}, 2)
     assert b'__builtin__' in content
     assert restricted_pickle.load_arrays(content)['a'].tolist() == [1.0, 1.0]
 
@@ -201,10 +202,10 @@ def assert_one_line(done, *words):
 @pytest.fixture
 def hostile(tmp_path):
     """A folder of files that the commands are given."""
-    bomb = hostile_models._array(code=b'N' + b'2\x86' * 60)
+    bomb = hostile_pickles._array(code=b'N' + b'2\x86' * 60)
     contents = {
         'net.caffemodel': hostile_caffe._crafted_caffemodel()[6]['net.caffemodel'],
-        'runs.pdparams': pickle.dumps({'a': hostile_models.Command(os.system, 'touch ran')}, 2),
+        'runs.pdparams': pickle.dumps({'a': hostile_pickles.Command(os.system, 'touch ran')}, 2),
         'bomb.pdparams': bomb,
         'net.safetensors': hostile_models.join_safetensors(b'[' * 100_000, b''),
         'huge.png': hostile_pictures.png(50_000, 50_000),

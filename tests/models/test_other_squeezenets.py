@@ -3,8 +3,8 @@
 import numpy as np
 import paddle
 import pytest
+from model_checks import assert_bits, assert_refused
 from paddle.vision.models import SqueezeNet
-from test_parameters import assert_bits, assert_refused
 
 from common.console import UserError
 from models import parameters

@@ -8,7 +8,7 @@ import tarfile
 
 import numpy as np
 import pytest
-from test_parameters import assert_bits, assert_refused
+from model_checks import assert_bits, assert_refused
 
 from common.console import UserError
 from models import paddle_v2
