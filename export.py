@@ -7,7 +7,6 @@ python export.py --model output/best --to page --output my.html
 """
 
 import argparse
-import importlib
 import os
 import subprocess
 import sys
@@ -19,10 +18,11 @@ import common.paddle_setup  # noqa: F401 - before Paddle
 import numpy as np
 import paddle
 
+import exports
 import reader
 from common.console import Meter, UserError, end_on_signals, notice, one_line_errors
 from common.files import DATA, atomic_write, check_folder_writable, check_writable
-from exports import browser, inference_model, web_page
+from exports import browser, calibration, inference_model, web_page
 from models import packed, parameters
 from models.configuration import add_model_flags, told
 from models.inference import build_program, program_suffix
@@ -33,8 +33,6 @@ from results import evaluation
 
 COMPRESS = Path(__file__).with_name('compress.py')
 KINDS = ('onnx', 'onnx_int8', 'paddle', 'page')
-CALIBRATION_PICTURES = 200
-BATCH = 8  # pictures, for ONNX Runtime
 PAGE_MODEL = 390_000  # bytes of a packed network that leave room for all else in a page of
 MOST_BYTES = 500_000  # bytes
 TOLERANCE = 1e-3  # of logits, as a part of the largest one where that is above 1
@@ -76,7 +74,7 @@ def parse_arguments(argv=None):
     onnx.add_argument(
         '--calibrate',
         metavar='LIST',
-        help=f'for int8: list of pictures of the usual kind, of which {CALIBRATION_PICTURES} are '
+        help=f'for int8: list of pictures of the usual kind, of which {calibration.PICTURES} are '
         'used; the labels are not. For a page: what the network is packed on, if it is not yet',
     )
     onnx.add_argument('--val_list', help='for int8: list on which it is compared with float32')
@@ -143,11 +141,11 @@ def check_output(args):
 
 
 def to_onnx(args, tensors, config):
-    onnx_file = _import_onnx('onnx_file')
+    onnx_file = exports.load('onnx_file')
     content = onnx_file.build(tensors, config, args.preprocessing).SerializeToString()
     crop = _check_picture(args, config)
     try:
-        found = onnx_file.session(content)(_feed(args, config, crop))
+        found = onnx_file.session(content)(calibration.feed(crop, config, args.preprocessing))
     except ImportError:
         print('not checked: onnxruntime is not installed (pip install -r requirements-export.txt)')
     else:
@@ -157,17 +155,17 @@ def to_onnx(args, tensors, config):
 
 
 def to_onnx_int8(args, tensors, config):
-    quantised, onnx_file = _import_onnx('quantised'), _import_onnx('onnx_file')
-    calibration = lists.read_list(args.calibrate, args.data_dir)
+    quantised, onnx_file = exports.load('quantised'), exports.load('onnx_file')
+    calibrated_on = lists.read_list(args.calibrate, args.data_dir)
     pictures = args.val_list and evaluation.read_labelled(
         args.val_list, args.data_dir, config, notice
     )
     crop = _check_picture(args, config)
-    feeds = _calibration_feeds(args, config, calibration)
+    feeds = calibration.calibration_feeds(calibrated_on, config, args.preprocessing)
     content = quantised.quantise(tensors, config, args.preprocessing, feeds)
     float_content = onnx_file.build(tensors, config, args.preprocessing).SerializeToString()
 
-    feed = _feed(args, config, crop)
+    feed = calibration.feed(crop, config, args.preprocessing)
     found, wanted = onnx_file.session(content)(feed), _softmax(_logits(tensors, config, crop))
     difference = np.abs((found if args.preprocessing else _softmax(found)) - wanted).max()
     print(f'int8 and Paddle in float32 on {args.image}: probabilities within {difference:.1e}')
@@ -176,7 +174,8 @@ def to_onnx_int8(args, tensors, config):
     print(quantised.speeds(float_content, content, feed))
     if pictures:
         with Meter('comparison', len(pictures)) as meter:
-            batches = _batches(args, config, pictures, np.arange(len(pictures)), meter)
+            everyone = np.arange(len(pictures))
+            batches = calibration.batches(pictures, config, args.preprocessing, everyone, meter)
             print(quantised.compare(float_content, content, batches))
 
 
@@ -230,41 +229,9 @@ def _packed(args, tensors, config):
 # --- what they share ------------------------------------------------------------------------------
 
 
-def _import_onnx(name):
-    """exports.NAME, which needs requirements-export.txt."""
-    try:
-        return importlib.import_module(f'exports.{name}')
-    except ImportError as error:
-        raise UserError(
-            f'{error.name} is not installed: pip install -r requirements-export.txt'
-        ) from None
-
-
 def _check_picture(args, config):
     """The crop of --image: uint8 [1, crop, crop, 3] BGR."""
     return reader.preprocess(args.image, preprocessing_of(config))[None]
-
-
-def _feed(args, config, crops):
-    """uint8 crops [N, crop, crop, 3] BGR as the ONNX model takes them."""
-    if args.preprocessing:
-        return np.ascontiguousarray(crops[..., ::-1])
-    return reader.network_input(crops, preprocessing_of(config))
-
-
-def _batches(args, config, pictures, indices, meter):
-    """Yields (feed, labels) of the pictures at `indices`."""
-    for _, crops, labels in reader.eval_loader(pictures, preprocessing_of(config), BATCH, indices):
-        yield _feed(args, config, crops), labels
-        meter.count(len(labels))
-
-
-def _calibration_feeds(args, config, pictures):
-    count = min(len(pictures), CALIBRATION_PICTURES)
-    print(f'{args.calibrate}: calibrating with {count} of {len(pictures)} pictures')
-    chosen = np.linspace(0, len(pictures) - 1, count).round().astype(int)  # lists go by class
-    with Meter('calibration', count) as meter:
-        return [feed for feed, _ in _batches(args, config, pictures, chosen, meter)]
 
 
 def _logits(tensors, config, crops):

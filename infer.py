@@ -6,7 +6,6 @@ python infer.py --model caffe_params photo.jpg folder_of_photos --plot sheet.png
 From Python: `from infer import Classifier`.
 """
 
-import argparse
 import os
 import sys
 import threading
@@ -24,6 +23,7 @@ import common.paddle_setup  # noqa: F401 - before Paddle
 
 import numpy as np
 
+import exports
 import reader
 from common.console import (
     Meter,
@@ -33,119 +33,38 @@ from common.console import (
     one_line_errors,
     printable,
 )
-from common.cores import usable_cores
-from common.device import CPU_BY_NUMPY, choose_device
-from common.files import check_folder_writable, check_writable
+from common.device import CPU, CPU_BY_NUMPY, choose_device
 from models import parameters
-from models.configuration import add_model_flags, told
-from network.preprocessing import RESIZES
-from pictures import decoding, folders
-from results import canvas, evaluation, sheet, tables
+from models.configuration import told
+from pictures import decoding, folders, lists
+from results import evaluation, sheet, tables
 from results.activation_map import ActivationMaps
 from results.answers import answer, threshold_of
-from results.precision import PRECISIONS
-from results.result_file import SUFFIXES, ResultFile
+from results.options import MOST_BAD, check_outputs, parse_options
+from results.result_file import ResultFile
 
-MOST_BAD = 0.1  # of a list's pictures, with --skip_bad
 # The network's input pixels that are computed by NumPy: 16 pictures of the usual crop. Paddle takes
 # 1.1 s to start; then it saves 6 ms a picture, and workers that decode beside it 10 to 50 ms.
 FEW_PIXELS = 16 * 227 * 227
 
 
-def parse_arguments(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('pictures', nargs='*', help='picture files, and folders of them')
-    parser.add_argument('--val_list', help='list of lines `path label` to evaluate on')
-    parser.add_argument('--data_dir', help="where its paths start (default: the list's folder)")
-    parser.add_argument(
-        '--skip_bad',
-        action='store_true',
-        help=f'pass over pictures of the list that cannot be read, up to {MOST_BAD:.0%} of them; '
-        'each is named',
-    )
-    parser.add_argument(
-        '--fast_decode',
-        action='store_true',
-        help='decode big JPEGs at a reduced scale: faster, in less memory, and not equal to Caffe',
-    )
-    _add_model_arguments(parser.add_argument_group('the model'))
-    _add_output_arguments(parser.add_argument_group('what is written'))
-    parser.add_argument(
-        '--num_workers',
-        type=int,
-        default=usable_cores(),
-        help='processes (default: one for each core); 0: none but this one',
-    )
-    parser.add_argument('--device', choices=['auto', 'cpu', 'gpu'], default='auto')
-    parser.add_argument(
-        '--precision',
-        choices=PRECISIONS,
-        default='float32',
-        help="float32 (default) is equal to Caffe's; bfloat16 is faster, and less exact, on "
-        'processors and GPUs that have it',
-    )
-    args = parser.parse_args(argv)
-    complaint = _complaint(args)
-    if complaint:
-        parser.error(complaint)
-    return args
-
-
-def _add_model_arguments(group):
-    group.add_argument(
-        '--model',
-        help='parameter directory, .caffemodel, .safetensors or .pdparams file (default: '
-        'caffe_params if it is there, else the bundled Caffe weights)',
-    )
-    add_model_flags(group)
-    group.add_argument('--resize', choices=RESIZES, help='default: as its configuration says')
-
-
-def _add_output_arguments(group):
-    group.add_argument('--output', help='results a picture: FILE.csv or FILE.json')
-    group.add_argument('--plot', metavar='PNG', help='draw the pictures with their classes')
-    group.add_argument(
-        '--cam', metavar='PNG', help='draw where the network looked for the likeliest class'
-    )
-    group.add_argument(
-        '--report', metavar='DIR', help='per-class table, confusion matrix, worst mistakes'
-    )
-
-
-def _complaint(args):
-    """What does not fit together, if anything."""
-    if bool(args.pictures) == bool(args.val_list):
-        return 'give pictures, or --val_list LIST'
-    if args.report and not args.val_list:
-        return '--report needs a --val_list, since it compares with labels'
-    if args.skip_bad and not args.val_list:
-        return '--skip_bad is for a --val_list; of pictures and folders, bad ones are passed over'
-    if args.output and Path(args.output).suffix.lower() not in SUFFIXES:
-        return f'--output {args.output}: must end in .csv or .json'
-    if args.num_workers < 0:
-        return '--num_workers must be 0 or more'
-    return None
-
-
 @one_line_errors
 def main(argv=None):
     end_on_signals()
-    args = parse_arguments(argv)
+    args = parse_options(argv, __doc__)
     check_outputs(args)
     tensors, config = parameters.read_model(args.model or parameters.default_model(), told(args))
     if args.resize:
         config['preprocessing']['resize'] = args.resize
     paths = list(find_pictures(args.pictures))
-    by_numpy = is_done_before_paddle_starts(args, len(paths), config)
-    evaluator = make_evaluator(args, tensors, config, by_numpy)
     if args.val_list:
         pictures = evaluation.read_labelled(
             args.val_list, args.data_dir, config, lambda line: print(printable(line))
         )
     else:
         pictures = evaluation.PicturePaths(paths)
+    by_numpy = is_done_before_paddle_starts(args, len(paths), config)
+    evaluator = make_evaluator(args, tensors, config, by_numpy)
     job = Job(args, pictures, config)
     found = job.look(evaluator)
     if args.plot:
@@ -160,14 +79,22 @@ def main(argv=None):
 
 def make_evaluator(args, tensors, config, by_numpy):
     """The Evaluator; the first line says what it runs on, and how."""
-    device = CPU_BY_NUMPY if by_numpy else choose_device(args.device)
+    network = int8_network(args, tensors, config) if args.precision == 'int8' else None
+    device = CPU if network else CPU_BY_NUMPY if by_numpy else choose_device(args.device)
     num_workers = 0 if by_numpy else args.num_workers
     read = partial(reader.preprocess, fast_decode=args.fast_decode)
-    made = evaluation.Evaluator(tensors, config, device, num_workers, args.precision, read)
+    made = evaluation.Evaluator(tensors, config, device, num_workers, args.precision, read, network)
     scale = ', big JPEGs at a reduced scale' if args.fast_decode else ''
     why = ' (by NumPy: Paddle would take longer to start)' if by_numpy else ''
+    why = ' (by ONNX Runtime)' if network else why
     print(f'device: {device}, {args.precision}, workers: {num_workers}{scale}{why}', flush=True)
     return made
+
+
+def int8_network(args, tensors, config):
+    """The network in int8, its ranges measured on --calibrate. Raises UserError or OSError."""
+    pictures = lists.read_list(args.calibrate, args.data_dir)
+    return exports.load('int8_network').make_int8_network(tensors, config, pictures)
 
 
 def is_done_before_paddle_starts(args, count, config):
@@ -177,16 +104,6 @@ def is_done_before_paddle_starts(args, count, config):
     as_numpy_does = args.precision == 'float32' and args.device != 'gpu'
     pixels = count * config['preprocessing']['crop'] ** 2
     return bool(count) and as_numpy_does and pixels <= FEW_PIXELS
-
-
-def check_outputs(args):
-    """Raises UserError or OSError where --output, --plot, --cam or --report cannot be written."""
-    for path in filter(None, (args.plot, args.cam)):
-        canvas.format_of(path)
-    for path in filter(None, (args.output, args.plot, args.cam)):
-        check_writable(path)
-    if args.report:
-        check_folder_writable(args.report)
 
 
 def find_pictures(paths):
@@ -267,7 +184,7 @@ class Job:
         return answer(classes, probabilities, self.names, self.threshold)
 
     def _summary(self, found, rate):
-        summary = {'images': len(found.indices)}
+        summary = {'images': len(found.indices), 'precision': self.args.precision}
         if self.args.fast_decode:
             summary['fast_decode'] = True
         if self.bad:

@@ -15,7 +15,7 @@ TOLERANCE = 1e-3  # of probabilities
 LEAST_AGREEMENT = 0.7  # of top-1 with ours, where PIL's other resize or fewer digits are between
 FEWER_DIGITS = 'onnxruntime_int8', 'openvino_default'
 CALIBRATION = 100  # pictures, of int8
-OURS, OURS16 = 'infer.py', 'infer.py --precision bfloat16'
+OURS, OURS16, OURS8 = 'infer.py', 'infer.py --precision bfloat16', 'infer.py --precision int8'
 PEERS = {
     'ONNX Runtime, cv2 in a thread per core, 1 picture each': ('onnxruntime', 'threads1'),
     'the same, 4 pictures each': ('onnxruntime', 'threads4'),
@@ -36,7 +36,8 @@ def measure(options, folder):
     lists['one'] = timing.first_lines(pictures, 1, folder)
     picture = lists['one'].read_text(encoding='utf-8').rsplit(None, 1)[0]
     run(ROOT / 'caffe2paddle.py', '--output', folder / 'model')
-    export_onnx(folder / 'model', timing.first_lines(pictures, CALIBRATION, folder))
+    calibration = timing.first_lines(pictures, CALIBRATION, folder)
+    export_onnx(folder / 'model', calibration)
 
     contest = Contest(folder, lists)
     contest.ours('few')
@@ -45,9 +46,14 @@ def measure(options, folder):
     contest.ours('all')  # what the others are compared with
     contest.ours('one')
     contestants = {OURS: lambda: (contest.ours('all'), contest.ours('few'))}
+    fewer_digits = {OURS8: ('int8', '--calibrate', calibration)}
     if 'amx_bf16' in timing.instructions():
-        flags = '--precision', 'bfloat16'
-        contestants[OURS16] = lambda: (contest.ours('all', *flags), contest.ours('few', *flags))
+        fewer_digits[OURS16] = ('bfloat16',)
+    for name, precision in fewer_digits.items():
+        contestants[name] = lambda n=name, p=precision: (
+            contest.ours('all', n, *p),
+            contest.ours('few', n, *p),
+        )
     for name, (network, feed) in PEERS.items():
         contestants[name] = lambda n=network, f=feed: (
             contest.peer('all', n, f),
@@ -120,15 +126,16 @@ class Contest:
     def __init__(self, folder, lists):
         self.folder, self.lists, self.agreement = folder, lists, {OURS: 1.0}
 
-    def ours(self, which, *flags):
-        """infer.py on a list; with flags, compared with itself without."""
-        output = self.folder / ('peer.csv' if flags else f'ours-{which}.csv')
+    def ours(self, which, name=OURS, *precision):
+        """infer.py on a list; in another precision, compared with itself in float32."""
+        output = self.folder / ('peer.csv' if precision else f'ours-{which}.csv')
+        flags = ('--precision', *precision) if precision else ()
         result = run(
             ROOT / 'infer.py', '--model', self.folder / 'model', '--val_list', self.lists[which],
             '--output', output, *flags,
         )  # fmt: skip
-        if flags:
-            self._compare(which, OURS16, output, exact=False)
+        if precision:
+            self._compare(which, name, output, exact=False)
         return result
 
     def first(self, picture):

@@ -92,12 +92,22 @@ class Evaluator:
     On a CPU each of `num_workers` processes reads and computes (0: this one); on a GPU they read.
     `precision` is 'float32' or 'bfloat16'. Raises UserError where the device has not that. `read`
     makes of a path and the Preprocessing what the network sees: reader.preprocess, or the like.
+    `network` takes the place of Paddle's, on a CPU: float32 pictures [N, 3, crop, crop] -> float32
+    logits [N, class_num].
     """
 
     def __init__(
-        self, tensors, config, device, num_workers=0, precision='float32', read=reader.preprocess
+        self,
+        tensors,
+        config,
+        device,
+        num_workers=0,
+        precision='float32',
+        read=reader.preprocess,
+        network=None,
     ):
-        check_precision(precision, device)
+        if network is None:
+            check_precision(precision, device)
         self.preprocessing = preprocessing_of(config)
         self.num_workers = num_workers
         self.read = read
@@ -106,7 +116,8 @@ class Evaluator:
         if self.on_gpu:
             self.network = _OnGPU(tensors, config, precision)
         else:
-            self.network = _OnCPU(tensors, config, precision, device.by_numpy)
+            network = network or network_on_cpu(tensors, config, None, precision, device.by_numpy)
+            self.network = _OnCPU(network, self.preprocessing)
 
     def batches(self, pictures, indices=None, refused=None):
         """Yields the Evaluation of each batch of the pictures (or those at `indices`), in order.
@@ -195,9 +206,8 @@ class _Batches:
 class _OnCPU:
     """uint8 crops [n, crop, crop, 3] -> float32 logits [n, class_num]."""
 
-    def __init__(self, tensors, config, precision, by_numpy):
-        self.preprocessing = preprocessing_of(config)
-        self.network = network_on_cpu(tensors, config, None, precision, by_numpy)
+    def __init__(self, network, preprocessing):
+        self.network, self.preprocessing = network, preprocessing
 
     def __call__(self, crops):
         return self.network(reader.network_input(crops, self.preprocessing))

@@ -1,20 +1,24 @@
-"""The numbers that a network computes with: float32, Caffe's, or bfloat16 where that is faster."""
+"""The numbers that a network computes with: float32, Caffe's, or others where these are faster."""
 
 from common.console import UserError
 from common.device import load_paddle
 
-PRECISIONS = ('float32', 'bfloat16')
+PRECISIONS = ('float32', 'bfloat16', 'int8')
 PROCESSOR = '/proc/cpuinfo'
 
 
 def check_precision(precision, device):
-    """Raises UserError where `device` has not `precision`, or is slower with it.
+    """Raises UserError where Paddle has not `precision` on `device`, or is slower with it.
 
     Measured: with AVX512_BF16 alone bfloat16 takes 1.3 times the time of float32; below that,
     Paddle fails. With AMX it takes a third.
     """
     if precision == 'float32':
         return
+    if precision == 'int8':
+        raise UserError(
+            'int8 needs pictures that show it the ranges; infer.py has --calibrate LIST for them'
+        )
     if device.is_gpu:
         found = load_paddle().device.cuda.get_device_capability()
         if found < (8, 0):

@@ -17,6 +17,7 @@ import infer
 from models import paddle_v2, parameters
 from models.configuration import make_config
 from network.preprocessing import Preprocessing
+from results.options import parse_options
 
 OFFICIAL, PACKED = (ROOT / 'data' / f'squeezenet_v1.1.{kind}' for kind in ('caffemodel', 'sqz'))
 BY_NUMPY = '(by NumPy: Paddle would take longer to start)'
@@ -176,7 +177,7 @@ def test_other_networks_get_paddles_answers(
     ],
 )
 def test_paddle_is_taken_where_it_is_sooner_done_or_asked_for(count, crop, flags, expected):
-    args = infer.parse_arguments(['a.jpg', *flags])
+    args = parse_options(['a.jpg', *flags], None)
     config = make_config('1.1', None, 3, preprocessing=Preprocessing(resize_size=crop, crop=crop))
     assert infer.is_done_before_paddle_starts(args, count, config) is expected
 
