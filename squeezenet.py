@@ -11,6 +11,7 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
+from paddle.autograd import PyLayer
 
 from network import architecture
 
@@ -34,9 +35,28 @@ class Conv(nn.Conv2D):
     def forward(self, x):
         if not self.training:
             return super().forward(x)
-        # The same bits, but faster: a bias of [C, 1, 1] takes another kernel than conv2d's own.
+        # The same, but faster: a bias of [C, 1, 1] takes another kernel than conv2d's own.
         x = F.conv2d(x, self.weight, None, self.stride, self.padding)
+        if x.place.is_cpu_place() and x.dtype == self.bias.dtype:
+            return AddBias.apply(x, self.bias)
         return x.add_(self.bias.reshape([-1, 1, 1]).astype(x.dtype))
+
+
+class AddBias(PyLayer):
+    """x [N, C, H, W] + bias [C], in place.
+
+    The bias's gradient is a product with ones, which takes a CPU a fifth of the sum's time.
+    """
+
+    @staticmethod
+    def forward(_, x, bias):
+        return x.add_(bias.reshape([-1, 1, 1]))
+
+    @staticmethod
+    def backward(_, gradient):
+        places = gradient.flatten(2)
+        ones = paddle.ones([places.shape[2], 1])
+        return gradient, paddle.matmul(places, ones).sum([0, 2])
 
 
 class ConvReLU(Conv):

@@ -146,6 +146,28 @@ def test_features_of_an_unknown_layer_are_refused():
         SqueezeNet().features(paddle.to_tensor(zeros(1, 3, 32, 32)), 'fire10')
 
 
+# --- training --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('bypass', architecture.BYPASSES)
+def test_gradients_in_training_are_those_of_evaluation(bypass):
+    """Which takes Paddle's operators as they are; training has some of its own."""
+    paddle.seed(1)
+    network = SqueezeNet('1.1', bypass, 10, dropout=0.0)
+    labels, found = paddle.to_tensor([1, 2]), []
+    for mode in (network.eval, network.train):
+        mode()
+        loss = paddle.nn.functional.cross_entropy(
+            network(paddle.to_tensor(noise(2, 3, 99, 90))), labels
+        )
+        loss.backward()
+        found.append({name: value.grad.numpy() for name, value in network.named_parameters()})
+        network.clear_gradients()
+    for name, wanted in found[0].items():
+        assert np.abs(wanted).max() > 0
+        assert np.abs(found[1][name] - wanted).max() < 2e-5 * np.abs(wanted).max()
+
+
 # --- Fire ------------------------------------------------------------------------------------
 
 
