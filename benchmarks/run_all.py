@@ -11,8 +11,8 @@ from pathlib import Path
 
 from timing import HERE, progress
 
-BENCHMARKS = 'evaluation', 'reading', 'training', 'converting', 'growth'
-WITHOUT_PICTURES = ('converting',)
+BENCHMARKS = 'evaluation', 'reading', 'layers', 'training', 'updates', 'converting', 'growth'
+WITHOUT_PICTURES = 'layers', 'updates', 'converting'
 
 
 def main():

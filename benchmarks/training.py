@@ -12,19 +12,14 @@ import time
 
 import timing
 from timing import ROOT, ratio, run, spread
+from trainers import BATCH, KEPT_MEMORY, our_trainer, torch_trainer
 
 from network.preprocessing import Preprocessing
 
-BATCH = 16
 CHECKED = 4  # updates without dropout, whose losses are compared
 TIMED = 8  # updates of a round
-RATE, MOMENTUM, WEIGHT_DECAY, DROPOUT = 0.0002, 0.9, 2e-4, 0.5
+DROPOUT = 0.5
 TOLERANCE = 1e-3  # of a loss
-KEPT_MEMORY = {  # glibc's words for what common/paddle_setup.py does
-    'MALLOC_MMAP_MAX_': '0',
-    'MALLOC_TRIM_THRESHOLD_': str(2**31 - 1),
-    'MALLOC_TOP_PAD_': str(2**28),
-}
 
 STEP, COMMAND = 'train_step, 1 process', 'train.py --trainer 2'
 FROZEN, FROZEN10 = 'train_step, --freeze fire9', 'train_step, --freeze fire9, 10 classes'
@@ -123,24 +118,6 @@ def one_batch(few):
     return crops, labels
 
 
-def our_trainer(tensors, config, freeze=None):
-    """(network, what makes an update of a batch and returns its loss), of train.py's parts."""
-    import common.paddle_setup  # noqa: F401 - before Paddle
-
-    from models import parameters
-    from training import step
-    from training.solver import SGD
-
-    network = parameters.build_network(tensors, config, 0.0)
-    trained = step.trained_parameters(network, freeze)
-    solver = SGD(trained, MOMENTUM, WEIGHT_DECAY)
-    learner = step.Learner(network, after=freeze)
-    return (
-        network,
-        lambda batch: step.train_step(learner, solver, [batch], RATE).loss,
-    )
-
-
 def ours(model, few):
     import reader
     from models import parameters
@@ -189,28 +166,14 @@ def first_classes(tensors, config, count):
 
 def torch_(model, few, threads, pictures=None, feed=None):
     """From one batch in memory, or reading `pictures` by `feed` with torch's DataLoader."""
-    import torch
     from peers import cv2_crop, pil_crop
-    from torch_network import TorchSqueezeNet, channels_last, loader
+    from torch_network import loader
 
     import reader
 
     crops, labels = one_batch(few)
     batch = reader.network_input(crops, Preprocessing()), labels
-    torch.set_num_threads(int(threads))
-    network = TorchSqueezeNet(f'{model}/model.safetensors').train()
-    solver = torch.optim.SGD(
-        network.parameters(), RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
-    )
-
-    def update(images, labels):
-        images, labels = channels_last(torch.as_tensor(images)), torch.as_tensor(labels)
-        loss = torch.nn.functional.cross_entropy(network(images), labels)
-        solver.zero_grad()
-        loss.backward()
-        solver.step()
-        return loss.item()
-
+    network, update = torch_trainer(f'{model}/model.safetensors', int(threads))
     losses = [update(*batch) for _ in range(CHECKED)]
     network.dropout = DROPOUT
     if pictures is None:
