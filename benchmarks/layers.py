@@ -1,7 +1,7 @@
 """Where the network's time goes on one thread, by kind of layer, beside ONNX Runtime.
 
 oneDNN itself tells what Paddle Inference spends in each layer (its ONEDNN_VERBOSE), ONNX Runtime's
-profiler what that does. Telling takes time, too, so the whole is measured without.
+profiler what that does. The whole is measured meanwhile; and once more with nothing told.
 """
 
 import json
@@ -31,42 +31,47 @@ def measure(options, folder):
     run(ROOT / 'caffe2paddle.py', '--output', model)
     run(ROOT / 'export.py', '--model', model, '--to', 'onnx', '--output', model / 'network.onnx')
     contestants = {
-        (name, what): lambda n=name, w=what: ask(n, w, folder)
+        (name, tell): lambda n=name, t=tell: ask(n, t, folder)
+        for tell in (True, False)
         for name in (OURS, PEER)
-        for what in ('whole', 'parts')
     }
     found = timing.in_turn(contestants, options.rounds)
-    whole = {name: found[name, 'whole'] for name in (OURS, PEER)}
-    parts = {name: medians(found[name, 'parts']) for name in (OURS, PEER)}
-    work = multiplications()
-    rows = [[kind, *(cell(parts[name][kind], work[kind]) for name in parts)] for kind in KINDS]
-    rest = {name: statistics.median(whole[name]) - sum(parts[name].values()) for name in parts}
-    rows.append(['between the layers', *(f'{rest[name]:.2f}' for name in rest)])
-    rows.append(['the whole', *(spread(whole[name], 2) for name in whole)])
+    columns = [column(found[name, True]) for name in (OURS, PEER)]
+    silent = [[result['whole'] for result in found[name, False]] for name in (OURS, PEER)]
+    rows = [list(row) for row in zip((*KINDS, 'between the layers', 'the whole'), *columns)]
+    rows.append(['with nothing told', *(spread(values, 2) for values in silent)])
+    share = ratio(silent[1], silent[0])
     return [
         '## Layers',
         f'Milliseconds a picture, and billions of operations a second, with batches of {BATCH} and '
-        f'one thread; medians of {options.rounds} rounds. {PEER} takes '
-        f'{ratio(whole[PEER], whole[OURS])} of our time.',
+        f'one thread; medians of {options.rounds} rounds. {PEER} takes {share} of our time.',
         timing.table(['', OURS, PEER], rows),
     ]
 
 
-def ask(name, what, folder):
-    """Milliseconds a picture: of the whole, or {kind: of its layers}."""
+def ask(name, tell, folder):
+    """{'whole': milliseconds a picture, 'parts': the same of each kind, if it is to `tell`}"""
     environment = {'OMP_NUM_THREADS': '1'}
-    if (name, what) == (OURS, 'parts'):
+    if tell and name == OURS:
         environment['ONEDNN_VERBOSE'] = 'profile_exec'
-    output = run(__file__, '--child', name, what, folder, environment=environment).output
-    if (name, what) == (OURS, 'parts'):
-        return onednns_words(output)
-    return json.loads(output)
+    output = run(__file__, '--child', name, tell or '', folder, environment=environment).output
+    *words, result = output.splitlines()
+    result = json.loads(result)
+    return {**result, 'parts': onednns_words(words)} if tell and name == OURS else result
 
 
-def onednns_words(output):
+def column(results):
+    """A cell of each kind, of what is between them and of the whole."""
+    parts, work = medians([result['parts'] for result in results]), multiplications()
+    whole = [result['whole'] for result in results]
+    rest = statistics.median(whole) - sum(parts.values())
+    return [*(cell(parts[kind], work[kind]) for kind in KINDS), f'{rest:.2f}', spread(whole, 2)]
+
+
+def onednns_words(lines):
     """{kind: milliseconds a picture}, the medians of all runs but the first."""
     runs = []
-    for line in output.splitlines():
+    for line in lines:
         fields = line.split(',')
         if 'exec' not in fields:
             continue
@@ -115,12 +120,12 @@ def cell(milliseconds, multiplied):
     return f'{milliseconds:.2f}{speed}'
 
 
-def child(name, what, folder):
+def child(name, tell, folder):
+    """Print what `ask` returns, but for the parts that oneDNN tells."""
     import numpy as np
 
     images = np.random.default_rng(0).normal(0, 50, (BATCH, 3, 227, 227)).astype(np.float32)
-    profile = folder if (name, what) == (PEER, 'parts') else None
-    {OURS: paddles, PEER: onnx_runtimes}[name](Path(folder), images, profile)
+    print(json.dumps({OURS: paddles, PEER: onnx_runtimes}[name](Path(folder), images, tell)))
 
 
 def paddles(folder, images, _):
@@ -130,22 +135,21 @@ def paddles(folder, images, _):
     from models.inference import Predictor, build_program
 
     predict = Predictor(build_program(*parameters.read_model(folder / 'model')))
-    print(json.dumps(time_of(lambda: predict(images))))
+    return {'whole': time_of(lambda: predict(images))}
 
 
-def onnx_runtimes(folder, images, profile):
+def onnx_runtimes(folder, images, tell):
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    options.enable_profiling = bool(profile)
+    options.enable_profiling = bool(tell)
     options.profile_file_prefix = str(folder / 'profile')
     path, providers = str(folder / 'model' / 'network.onnx'), ['CPUExecutionProvider']
     session = onnxruntime.InferenceSession(path, options, providers)
     whole = time_of(lambda: session.run(None, {'data': images}))
-    if not profile:
-        print(json.dumps(whole))
-        return
+    if not tell:
+        return {'whole': whole}
     with open(session.end_profiling(), encoding='utf-8') as file:
         events = [event for event in json.load(file) if event['name'].endswith('kernel_time')]
     size = len(events) // (WARM_UP + RUNS)
@@ -153,7 +157,7 @@ def onnx_runtimes(folder, images, profile):
     for number, event in enumerate(events):
         kind = next((k for part, k in OF_NODES.items() if part in event['name']), 'copies')
         runs[number // size][kind] += event['dur'] / 1000 / BATCH
-    print(json.dumps(medians(runs[WARM_UP:])))
+    return {'whole': whole, 'parts': medians(runs[WARM_UP:])}
 
 
 def time_of(work):

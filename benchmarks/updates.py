@@ -1,6 +1,6 @@
 """Where an update's time goes on one thread, by kind of work: train_step and torch.
 
-Paddle's and torch's profilers tell; that takes time, too, so the whole is measured without.
+Paddle's and torch's profilers tell; the whole is measured meanwhile.
 """
 
 import json
@@ -13,7 +13,7 @@ import timing
 from timing import ROOT, run, spread
 from trainers import BATCH, KEPT_MEMORY, our_trainer, torch_trainer
 
-UPDATES, WARM_UP = 4, 2
+UPDATES, WARM_UP = 6, 2
 KINDS = 'convolutions', 'their gradients', 'biases', 'ReLU', 'max-pool', 'concatenation'
 OURS, TORCH = 'train_step', 'torch, channels-last'
 OPERATORS = {  # Paddle's kernels and torch's operators
@@ -76,11 +76,10 @@ def ours(folder, batch):
     _, update = our_trainer(*parameters.read_model(folder / 'model'))
     from paddle import profiler
 
-    whole = time_of(lambda: update(batch))
+    warm_up(lambda: update(batch))
     keep = profiler.export_chrome_tracing(str(folder / 'trace'))
     with profiler.Profiler(targets=[profiler.ProfilerTarget.CPU], on_trace_ready=keep):
-        for _ in range(UPDATES):
-            update(batch)
+        whole = time_of(lambda: update(batch))
     (trace,) = (folder / 'trace').iterdir()
     events = json.loads(trace.read_text(encoding='utf-8'))['traceEvents']
     trace.unlink()
@@ -98,10 +97,9 @@ def torchs(folder, batch):
     from torch import profiler
 
     _, update = torch_trainer(folder / 'model' / 'model.safetensors', 1)
-    whole = time_of(lambda: update(*batch))
+    warm_up(lambda: update(*batch))
     with profiler.profile(activities=[profiler.ProfilerActivity.CPU]) as profile:
-        for _ in range(UPDATES):
-            update(*batch)
+        whole = time_of(lambda: update(*batch))
     tell(whole, ((entry.key, entry.self_cpu_time_total) for entry in profile.key_averages()))
 
 
@@ -113,14 +111,17 @@ def tell(whole, microseconds):
     print(json.dumps({'whole': whole, 'parts': parts}))
 
 
-def time_of(update):
-    """Milliseconds a picture, the median."""
-    seconds = []
-    for _ in range(WARM_UP + 2 * UPDATES):
-        start = time.perf_counter()
+def warm_up(update):
+    for _ in range(WARM_UP):
         update()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds[WARM_UP:]) * 1000 / BATCH
+
+
+def time_of(update):
+    """Milliseconds a picture."""
+    start = time.perf_counter()
+    for _ in range(UPDATES):
+        update()
+    return (time.perf_counter() - start) * 1000 / BATCH / UPDATES
 
 
 if __name__ == '__main__':

@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 
+from common.console import UserError
 from exports import calibration, onnx_file, quantised
 
 
@@ -29,12 +30,16 @@ def make_int8_network(tensors, config, pictures):
     """The Int8Network of a model, whose ranges are measured on the list `pictures`.
 
     How often its likeliest class is float32's on these is printed: a processor without
-    multiply-and-add of bytes (VNNI) may cut off sums, which shows here alone.
+    multiply-and-add of bytes (VNNI) may cut off sums, which shows here alone. Raises UserError
+    where the network's own numbers are none.
     """
     feeds = calibration.calibration_feeds(pictures, config)
-    model = quantised.quantise(tensors, config, False, feeds)
     exact = onnx_file.session(onnx_file.build(tensors, config).SerializeToString())
-    rounded = onnx_file.session(model)
-    same = [exact(feed).argmax(axis=1) == rounded(feed).argmax(axis=1) for feed in feeds]
-    print(f'int8: the likeliest class is that of float32 on {np.concatenate(same).mean():.1%}')
-    return Int8Network(model)
+    wanted = np.concatenate([exact(feed) for feed in feeds])
+    if not np.isfinite(wanted).all():
+        raise UserError('the network gives NaN or infinite numbers; its weights are too large')
+    network = Int8Network(quantised.quantise(tensors, config, False, feeds))
+    found = np.concatenate([network(feed) for feed in feeds])
+    same = (found.argmax(axis=1) == wanted.argmax(axis=1)).mean()
+    print(f'int8: the likeliest class is that of float32 on {same:.1%}')
+    return network
