@@ -18,6 +18,7 @@ import onnx
 from onnxruntime import quantization
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from common.console import UserError
 from exports import onnx_file
 from network import architecture
 
@@ -32,7 +33,10 @@ TIMED = 30  # runs
 
 
 def quantise(tensors, config, preprocessing, feeds):
-    """The int8 model's bytes. `feeds`: batches of calibration pictures as onnx_file.build says."""
+    """The int8 model's bytes. `feeds`: batches of calibration pictures as onnx_file.build says.
+
+    Raises UserError where the network makes of these what are no numbers.
+    """
     largest = _largest_of_channels(onnx_file.build(tensors, config, preprocessing), feeds)
     tensors = _balanced(tensors, config, largest)
     moments = _input_moments(onnx_file.build(tensors, config, preprocessing), feeds)
@@ -75,10 +79,15 @@ class _Feeds(quantization.CalibrationDataReader):
 def _largest_of_channels(model, feeds):
     """{convolution's name: largest output of each channel, float32 [C]} over all feeds."""
     names = [node.output[0] for node in model.graph.node if node.op_type == 'Relu']
+    result = model.graph.output[0].name
     for name in names:
         model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
-    run = onnx_file.session(model.SerializeToString(), outputs=names)
-    largest = [[blob.max(axis=(0, 2, 3)) for blob in run(feed)] for feed in feeds]
+    run, largest = onnx_file.session(model.SerializeToString(), outputs=[result, *names]), []
+    for feed in feeds:
+        logits, *blobs = run(feed)
+        largest.append([blob.max(axis=(0, 2, 3)) for blob in blobs])
+        if not all(np.isfinite(values).all() for values in (logits, *largest[-1])):
+            raise UserError('the network gives NaN or infinite numbers; its weights are too large')
     return {
         name.replace('/', '.'): np.max(values, axis=0) for name, values in zip(names, zip(*largest))
     }

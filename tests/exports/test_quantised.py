@@ -13,6 +13,7 @@ from conftest import GOLDEN, ROOT
 from onnx import numpy_helper
 
 import export
+from common.console import UserError
 from exports import onnx_file, quantised
 from models import parameters
 from network.preprocessing import Preprocessing
@@ -81,6 +82,14 @@ def test_every_variant_is_near_to_float32(bypass, preprocessing, seeded_tensors,
     wanted = onnx_file.session(right)(feed)
     assert np.abs(found - wanted).max() < 0.1 * np.abs(wanted).max()
     assert np.abs(found - wanted).max() > 0
+
+
+@pytest.mark.parametrize('factor', [1e12, np.nan])
+def test_a_network_whose_numbers_are_none_is_refused(factor, seeded_tensors, images):
+    config = parameters.make_config('1.1', None, 10, conv10_relu=False)
+    tensors = {name: value * np.float32(factor) for name, value in seeded_tensors('1.1').items()}
+    with pytest.raises(UserError, match='NaN or infinite numbers; its weights are too large'):
+        quantised.quantise(tensors, config, False, [images])
 
 
 def test_a_label_beyond_the_classes_is_refused_before_anything_is_done(tmp_path, capsys):
