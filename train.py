@@ -51,12 +51,15 @@ def main(argv=None):
     if options.resume and processes.first():
         options = parse_options(argv, start.stored_options(options))
     device = choose_device(options.device, options.amp == 'tf32')
-    check_precision(options.amp, device)
+    check_precision(options.amp, device, options.freeze)
     options.trainer = processes.count_trainers(options.trainer, device)
     if options.num_workers is None:
         options.num_workers = default_workers(options.trainer)
     if processes.first():
-        print(f'device: {device}, {options.amp or "float32"}, trainers: {options.trainer}')
+        numbers = options.amp or 'float32'
+        if options.amp and not device.is_gpu:
+            numbers = f'float32, {options.amp} up to {options.freeze}'
+        print(f'device: {device}, {numbers}, trainers: {options.trainer}')
     if options.show_batch:
         return record.show_batch(options)
     lock = prepare(options) if processes.first() else None
@@ -155,8 +158,9 @@ class Run:
         upto = last_frozen(network.stages, options.freeze)
         self.features = None  # what the readers compute of the frozen layers, on a CPU
         if upto and not self.device.is_gpu:
-            self.features = FrozenFeatures(begun.tensors, config, upto)
-        precision = Precision(options.amp, self.state.precision)
+            amp = options.amp or 'float32'
+            self.features = FrozenFeatures(begun.tensors, config, upto, amp)
+        precision = Precision(options.amp if self.device.is_gpu else None, self.state.precision)
         weights = start.class_weights(self.train_list, config) if options.balance else None
         self.learner = Learner(network, precision, self.features and upto, weights)
         trained = trained_parameters(network, upto)

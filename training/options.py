@@ -253,8 +253,10 @@ def _machine_flags(parser):
         '--device', choices=['auto', 'cpu', 'gpu'], default='auto', help='where to compute'
     )
     group.add_argument(
-        '--amp', choices=['tf32', 'bfloat16', 'float16'], help='mixed precision, GPU alone'
-    )
+        '--amp', choices=['tf32', 'bfloat16', 'float16'],
+        help='mixed precision, on a GPU; on a processor with amx_bf16, bfloat16 for the layers '
+        'that --freeze keeps',
+    )  # fmt: skip
 
 
 def _output_flags(parser):

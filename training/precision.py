@@ -1,10 +1,11 @@
-"""Mixed precision: Paddle's autocast, and loss scaling for float16."""
+"""Mixed precision: Paddle's autocast on a GPU, and loss scaling for float16."""
 
 from contextlib import nullcontext
 
 import paddle
 
 from common.console import UserError
+from results.precision import check_bfloat16
 
 # NVIDIA's compute capabilities: tensor cores since 7.0, bfloat16 and TF32 since 8.0
 LOWEST_CAPABILITY = {'tf32': (8, 0), 'bfloat16': (8, 0), 'float16': (7, 0)}
@@ -45,12 +46,20 @@ class Precision:
         return False
 
 
-def check_precision(amp, device):
-    """Raises UserError where `device` cannot compute in mixed precision `amp`."""
+def check_precision(amp, device, freeze):
+    """Raises UserError where `device` cannot compute in mixed precision `amp`.
+
+    A processor has bfloat16 for the layers up to `freeze` alone, which Paddle Inference computes.
+    """
     if amp is None:
         return
     if not device.is_gpu:
-        raise UserError(f'--amp {amp} needs a GPU; leave it out to train in float32 on the CPU')
+        if amp != 'bfloat16' or freeze == 'none':
+            raise UserError(
+                f'--amp {amp} needs a GPU; leave it out to train in float32 on the CPU, where '
+                'bfloat16 is for the layers that --freeze keeps'
+            )
+        return check_bfloat16('--amp bfloat16', device)
     capability = paddle.device.cuda.get_device_capability()
     if capability < LOWEST_CAPABILITY[amp]:
         lowest, found = ('.'.join(map(str, v)) for v in (LOWEST_CAPABILITY[amp], capability))

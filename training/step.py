@@ -137,11 +137,11 @@ def trained_parameters(network, freeze):
 
 class FrozenFeatures:
     """What the readers compute of the frozen layers, up to `upto`: (indices, crops, labels) ->
-    (output, labels)."""
+    (float32 output, labels). `precision` is a Predictor's."""
 
-    def __init__(self, tensors, config, upto):
+    def __init__(self, tensors, config, upto, precision='float32'):
         self.preprocessing, self.upto = preprocessing_of(config), upto
-        self.predictor = Predictor(build_program(tensors, config, upto))
+        self.predictor = Predictor(build_program(tensors, config, upto), precision=precision)
 
     def __call__(self, indices, crops, labels):
         return self.predictor(reader.network_input(crops, self.preprocessing)), labels

@@ -106,10 +106,10 @@ def test_launched_processes_connect_on_the_device_that_was_chosen(device, monkey
 def test_a_precision_that_the_gpu_lacks_is_refused(gpus, amp, capability, says):
     gpus(1, capability)
     if says is None:
-        check_precision(amp, GPU)
+        check_precision(amp, GPU, 'none')
         return
     with pytest.raises(UserError) as error:
-        check_precision(amp, GPU)
+        check_precision(amp, GPU, 'none')
     assert says in str(error.value)
 
 
