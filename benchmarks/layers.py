@@ -1,8 +1,7 @@
-"""Where the network's time goes on one thread, by kind of layer: oneDNN, beside ONNX Runtime.
+"""Where the network's time goes on one thread, by kind of layer, beside ONNX Runtime.
 
 oneDNN itself tells what Paddle Inference spends in each layer (its ONEDNN_VERBOSE), ONNX Runtime's
-profiler what that does. The whole is measured meanwhile; and once more with nothing told, there
-beside Paddle Inference by OpenVINO, as infer.py computes.
+profiler what that does. The whole is measured meanwhile; and once more with nothing told.
 """
 
 import json
@@ -19,7 +18,7 @@ from network import architecture
 
 BATCH, RUNS, WARM_UP = 4, 30, 3
 KINDS = 'conv1', '1x1 squeeze', '1x1 expand', '3x3 expand', 'conv10', 'pooling', 'copies'
-OURS, OPENVINO, PEER = 'Paddle, oneDNN', 'Paddle, OpenVINO', 'ONNX Runtime'
+OURS, PEER = 'Paddle Inference', 'ONNX Runtime'
 OF_NODES = {  # parts of ONNX Runtime's names
     'conv1_': 'conv1', 'squeeze1x1': '1x1 squeeze', 'expand1x1': '1x1 expand',
     'expand3x3': '3x3 expand', 'conv10': 'conv10', 'pool': 'pooling', 'logits': 'pooling',
@@ -31,24 +30,22 @@ def measure(options, folder):
     model = folder / 'model'
     run(ROOT / 'caffe2paddle.py', '--output', model)
     run(ROOT / 'export.py', '--model', model, '--to', 'onnx', '--output', model / 'network.onnx')
-    silent = {name: lambda n=name: ask(n, False, folder) for name in (OURS, OPENVINO, PEER)}
-    telling = {(name,): lambda n=name: ask(n, True, folder) for name in (OURS, PEER)}
-    found = timing.in_turn({**telling, **silent}, options.rounds)
-    columns = [column(found[name,]) for name in (OURS, PEER)]
-    whole = {name: [result['whole'] for result in found[name]] for name in silent}
+    contestants = {
+        (name, tell): lambda n=name, t=tell: ask(n, t, folder)
+        for tell in (True, False)
+        for name in (OURS, PEER)
+    }
+    found = timing.in_turn(contestants, options.rounds)
+    columns = [column(found[name, True]) for name in (OURS, PEER)]
+    silent = [[result['whole'] for result in found[name, False]] for name in (OURS, PEER)]
+    rows = [list(row) for row in zip((*KINDS, 'between the layers', 'the whole'), *columns)]
+    rows.append(['with nothing told', *(spread(values, 2) for values in silent)])
+    share = ratio(silent[1], silent[0])
     return [
         '## Layers',
         f'Milliseconds a picture, and billions of operations a second, with batches of {BATCH} and '
-        f'one thread; medians of {options.rounds} rounds.',
-        timing.table(
-            ['', OURS, PEER],
-            [list(row) for row in zip((*KINDS, 'between the layers', 'the whole'), *columns)],
-        ),
-        'With nothing told:',
-        timing.table(
-            ['', 'ms', f'of {OPENVINO}'],
-            [[name, spread(ms, 2), ratio(ms, whole[OPENVINO])] for name, ms in whole.items()],
-        ),
+        f'one thread; medians of {options.rounds} rounds. {PEER} takes {share} of our time.',
+        timing.table(['', OURS, PEER], rows),
     ]
 
 
@@ -128,18 +125,12 @@ def child(name, tell, folder):
     import numpy as np
 
     images = np.random.default_rng(0).normal(0, 50, (BATCH, 3, 227, 227)).astype(np.float32)
-    if name == PEER:
-        found = onnx_runtimes(Path(folder), images, tell)
-    else:
-        found = paddles(Path(folder), images, name == OPENVINO)
-    print(json.dumps(found))
+    print(json.dumps({OURS: paddles, PEER: onnx_runtimes}[name](Path(folder), images, tell)))
 
 
-def paddles(folder, images, by_openvino):
-    import common.paddle_setup  # before Paddle
+def paddles(folder, images, _):
+    import common.paddle_setup  # noqa: F401 - before Paddle
 
-    if by_openvino:
-        common.paddle_setup.compute_by_openvino()
     from models import parameters
     from models.inference import Predictor, build_program
 
