@@ -19,10 +19,7 @@ if __name__ == '__main__':  # before NumPy, whose matrix library reads it once
     # and it takes 200. Nor would a container's share of the cores be known to it.
     os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
 
-import common.paddle_setup  # before Paddle
-
-if __name__ == '__main__':
-    common.paddle_setup.compute_by_openvino()
+import common.paddle_setup  # noqa: F401 - before Paddle
 
 import numpy as np
 
@@ -89,8 +86,7 @@ def make_evaluator(args, tensors, config, by_numpy):
     made = evaluation.Evaluator(tensors, config, device, num_workers, args.precision, read, network)
     scale = ', big JPEGs at a reduced scale' if args.fast_decode else ''
     why = ' (by NumPy: Paddle would take longer to start)' if by_numpy else ''
-    if not device.is_gpu and not by_numpy:
-        why = ' (by ONNX Runtime)' if network else ' (by OpenVINO)' * common.paddle_setup.openvino
+    why = ' (by ONNX Runtime)' if network else why
     print(f'device: {device}, {args.precision}, workers: {num_workers}{scale}{why}', flush=True)
     return made
 

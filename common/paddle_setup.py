@@ -5,7 +5,6 @@ that pyproject.toml sorts to the top. Whoever sets these variables otherwise is 
 """
 
 import ctypes
-import importlib.util
 import os
 import signal
 import sys
@@ -14,7 +13,6 @@ from pathlib import Path
 
 import common.opencv_setup  # noqa: F401 - Paddle imports OpenCV
 
-openvino = False  # see compute_by_openvino
 os.environ.setdefault('GLOG_minloglevel', '2')  # C++ notes that mean nothing to a user
 warnings.filterwarnings('ignore', message='No ccache found')
 
@@ -51,25 +49,6 @@ def _let_interrupts_end_imports():
     ours = program and Path(program).resolve().parent == Path(__file__).resolve().parents[1]
     if ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def compute_by_openvino():
-    """Let Paddle Inference compute by OpenVINO, which is 9 % faster than oneDNN (AMD Zen 4).
-
-    It takes networks in Paddle's older form (.pdmodel) alone, and which form Paddle writes is
-    settled as it is loaded: call this before. It keeps 12 MB of each network that was ever loaded.
-    So it is for a command that loads one; who imports our modules has Paddle as it is.
-    FLAGS_enable_pir_api=1 in the environment keeps it away.
-    """
-    global openvino
-    openvino = has_openvino() and os.environ.setdefault('FLAGS_enable_pir_api', '0') == '0'
-
-
-def has_openvino():
-    """Whether Paddle's wheel brings OpenVINO, as those for Linux on x86-64 do."""
-    spec = importlib.util.find_spec('paddle')
-    folders = (spec.submodule_search_locations or []) if spec else []
-    return any(any(Path(folder, 'libs').glob('*openvino_paddle_frontend*')) for folder in folders)
 
 
 _let_interrupts_end_imports()

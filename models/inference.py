@@ -18,7 +18,6 @@ import paddle
 import paddle.nn.functional as F
 from paddle import inference
 
-from common import paddle_setup  # before Paddle
 from common.console import UserError
 from models import parameters
 from network import architecture
@@ -219,7 +218,6 @@ class Predictor:
 
     def __init__(self, program, threads=1, precision='float32'):
         self.program, self.threads, self.precision = program, threads, precision
-        self.by_openvino = paddle_setup.openvino
         self.process = None
 
     def __call__(self, images):
@@ -230,7 +228,7 @@ class Predictor:
         return self._output.copy_to_cpu()
 
     def __getstate__(self):
-        said = ('program', 'threads', 'precision', 'by_openvino')
+        said = ('program', 'threads', 'precision')
         return {**{name: getattr(self, name) for name in said}, 'process': None}
 
     def _load(self):
@@ -238,16 +236,10 @@ class Predictor:
             config = inference.Config(*map(str, files))
             config.disable_gpu()
             config.disable_glog_info()
+            config.enable_mkldnn()
+            if self.precision == 'bfloat16':
+                config.enable_mkldnn_bfloat16()
             config.set_cpu_math_library_num_threads(self.threads)
-            if self.by_openvino:
-                kinds = inference.PrecisionType
-                rounded = self.precision == 'bfloat16'
-                config.enable_openvino_engine(kinds.Bfloat16 if rounded else kinds.Float32)
-                config.set_optim_cache_dir(str(files[0].parent))  # else: the user's own folder
-            else:
-                config.enable_mkldnn()
-                if self.precision == 'bfloat16':
-                    config.enable_mkldnn_bfloat16()
             self._predictor = inference.create_predictor(config)
         self._input = self._predictor.get_input_handle(self._predictor.get_input_names()[0])
         self._output = self._predictor.get_output_handle(self._predictor.get_output_names()[0])

@@ -1,17 +1,13 @@
 """What several tests share: Caffe's golden data, weights, models, and a way to run the commands."""
 
 import functools
-import os
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
-import common.paddle_setup  # before Paddle
-
-if os.environ.get('TEST_BY_OPENVINO'):  # see models/test_openvino.py
-    common.paddle_setup.compute_by_openvino()
+import common.paddle_setup  # noqa: F401 - before Paddle
 
 import cv2
 import numpy as np
