@@ -82,7 +82,8 @@ def openvino_default_network(directory, threads):
 def openvino_network(directory, threads, precision='f32'):
     import openvino
 
-    settings = {'INFERENCE_NUM_THREADS': threads}
+    # Otherwise each network that has one thread is pinned to the same core.
+    settings = {'INFERENCE_NUM_THREADS': threads, 'ENABLE_CPU_PINNING': False}
     if precision:
         settings['INFERENCE_PRECISION_HINT'] = precision
     path = os.path.join(directory, 'network.onnx')
