@@ -57,14 +57,15 @@ def main(argv=None):
     if args.resize:
         config['preprocessing']['resize'] = args.resize
     paths = list(find_pictures(args.pictures))
+    by_numpy = is_done_before_paddle_starts(args, len(paths), config)
+    device = choose_and_tell(args, by_numpy)
     if args.val_list:
         pictures = evaluation.read_labelled(
             args.val_list, args.data_dir, config, lambda line: print(printable(line))
         )
     else:
         pictures = evaluation.PicturePaths(paths)
-    by_numpy = is_done_before_paddle_starts(args, len(paths), config)
-    evaluator = make_evaluator(args, tensors, config, by_numpy)
+    evaluator = make_evaluator(args, tensors, config, device)
     job = Job(args, pictures, config)
     found = job.look(evaluator)
     if args.plot:
@@ -77,18 +78,28 @@ def main(argv=None):
     return 1 if job.bad and not args.skip_bad else 0
 
 
-def make_evaluator(args, tensors, config, by_numpy):
-    """The Evaluator; the first line says what it runs on, and how."""
-    network = int8_network(args, tensors, config) if args.precision == 'int8' else None
-    device = CPU if network else CPU_BY_NUMPY if by_numpy else choose_device(args.device)
-    num_workers = 0 if by_numpy else args.num_workers
-    read = partial(reader.preprocess, fast_decode=args.fast_decode)
-    made = evaluation.Evaluator(tensors, config, device, num_workers, args.precision, read, network)
+def choose_and_tell(args, by_numpy):
+    """The Device; the first line says what it is, and how it computes."""
+    if by_numpy:
+        device, how = CPU_BY_NUMPY, ' (by NumPy: Paddle would take longer to start)'
+    elif args.precision == 'int8':
+        device, how = CPU, ' (by ONNX Runtime)'
+    else:
+        device, how = choose_device(args.device), ''
+    args.num_workers = 0 if by_numpy else args.num_workers
     scale = ', big JPEGs at a reduced scale' if args.fast_decode else ''
-    why = ' (by NumPy: Paddle would take longer to start)' if by_numpy else ''
-    why = ' (by ONNX Runtime)' if network else why
-    print(f'device: {device}, {args.precision}, workers: {num_workers}{scale}{why}', flush=True)
-    return made
+    print(
+        f'device: {device}, {args.precision}, workers: {args.num_workers}{scale}{how}', flush=True
+    )
+    return device
+
+
+def make_evaluator(args, tensors, config, device):
+    network = int8_network(args, tensors, config) if args.precision == 'int8' else None
+    read = partial(reader.preprocess, fast_decode=args.fast_decode)
+    return evaluation.Evaluator(
+        tensors, config, device, args.num_workers, args.precision, read, network
+    )
 
 
 def int8_network(args, tensors, config):

@@ -81,7 +81,7 @@ def onednns_words(lines):
             runs.append(Counter())
         if runs:  # what precedes the first conv1 prepares the weights
             runs[-1][kind] += float(milliseconds) / BATCH
-    return medians(runs[WARM_UP:-1])  # the last has another's beginning
+    return medians(runs[WARM_UP:-1])  # each has the next one's beginning, the last has none
 
 
 def kind_of(primitive, sizes):

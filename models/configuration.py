@@ -108,6 +108,11 @@ def check_config(config, where):
     except (TypeError, ValueError) as error:
         raise UserError(f'{where}: {error!s:.600}') from None
     config['preprocessing'] = preprocessing.to_json()
+    least = architecture.smallest_input(config['version'])
+    if preprocessing.crop < least:  # of which nothing would be left for conv10
+        raise UserError(
+            f'{where}: crop is {preprocessing.crop}; the network needs {least} pixels at least'
+        )
     if config['conv10_pad'] not in (0, 1):
         raise UserError(f'{where}: conv10_pad is {config["conv10_pad"]!r:.99}; it must be 0 or 1')
     config['conv10_pad'] = int(config['conv10_pad'])

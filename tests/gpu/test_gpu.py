@@ -28,7 +28,7 @@ from results.evaluation import Evaluator
 from squeezenet import blobs
 from training.checkpoint import checkpoint_files
 from training.feed import device_input, feed
-from training.precision import Precision
+from training.precision import LOWEST_CAPABILITY, Precision
 from training.solver import SGD
 from training.step import Learner, SharedDropout, train_step
 
@@ -41,6 +41,16 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not count_gpus(), reason='Paddle finds no GPU here'),
 ]
+
+
+def those_it_has(*precisions):
+    """Parameters; those that this GPU has not are skipped."""
+    has = paddle.device.cuda.get_device_capability() if count_gpus() else (0, 0)
+    return [
+        pytest.param(amp, marks=pytest.mark.skipif(has < lowest, reason=f'no {amp} on this GPU'))
+        for amp, lowest in LOWEST_CAPABILITY.items()
+        if amp in precisions
+    ]
 
 
 @pytest.fixture
@@ -98,20 +108,16 @@ def test_two_runs_give_the_same_bits(gpu):
     assert one.tobytes() == other.tobytes()
 
 
-@pytest.mark.parametrize('amp', ['tf32', 'bfloat16', 'float16'])
+@pytest.mark.parametrize('amp', those_it_has('tf32', 'bfloat16', 'float16'))
 def test_mixed_precision_falls_to_the_same_loss(gpu, amp):
-    if amp != 'float16' and paddle.device.cuda.get_device_capability() < (8, 0):
-        pytest.skip(f'this GPU has no {amp}')
     losses, _ = updates(choose_device('gpu', amp == 'tf32'), amp, count=20)
     wanted, _ = updates(choose_device('gpu'), count=20)
     assert wanted[-3:].mean() < 0.8 * wanted[:3].mean()
     assert abs(losses[-3:].mean() - wanted[-3:].mean()) < LOSS_MARGIN * wanted[:3].mean()
 
 
-@pytest.mark.parametrize('amp', ['bfloat16', 'float16'])
+@pytest.mark.parametrize('amp', those_it_has('bfloat16', 'float16'))
 def test_mixed_precision_keeps_activations_short(gpu, amp):
-    if amp == 'bfloat16' and paddle.device.cuda.get_device_capability() < (8, 0):
-        pytest.skip('this GPU has no bfloat16')
     network = parameters.build_network(*parameters.read_model(WEIGHTS))
     network.train()
     with Precision(amp).autocast():

@@ -72,6 +72,7 @@ def test_config_that_is_no_json_object_is_refused(text, words, model):
         ({'preprocessing': {'resize': ['short']}}, "resize is ['short']"),
         ({'preprocessing': {'mean': [103.9, 116.8]}}, 'mean is (103.9, 116.8); it must be three'),
         ({'preprocessing': {'crop': 257}}, 'crop is 257, larger than resize_size 256'),
+        ({'preprocessing': {'crop': 10}}, 'crop is 10; the network needs 17 pixels at least'),
         ({'preprocessing': {'channel_order': 'GRB'}}, "channel_order is 'GRB', not BGR or RGB"),
         ({'preprocessing': {'scale': 0}}, 'scale is 0; it must be a number other than 0'),
         ({'preprocessing': {'std': 0.2}}, 'std: 0.2 is not supported'),
