@@ -25,7 +25,7 @@ def parse_options(argv, description):
     parser.add_argument(
         '--skip_bad',
         action='store_true',
-        help=f'pass over pictures of the list that cannot be read, up to {MOST_BAD:.0%} of them; '
+        help=f'pass over pictures of the list that cannot be read, up to {MOST_BAD:.0%}% of them; '
         'each is named',
     )
     parser.add_argument(
