@@ -6,8 +6,12 @@ import os
 import secrets
 import stat
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
+
+from common.console import notice
 
 try:
     import fcntl
@@ -15,16 +19,26 @@ except ImportError:  # Windows
     fcntl = None
 
 CLAIMED_WITHIN = 5  # seconds: after so many, a partial file without a lock has no writer
+HELD_SECONDS = 2.0  # how long a virus scanner or an indexer may hold a file that is replaced
+# What the fsync of a folder answers where the file system has none (CIFS, VirtualBox, DrvFs, FUSE)
+# or, on Windows, where a folder cannot be opened.
+NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
+NO_FOLDER_SYNC |= {errno.EACCES, errno.EISDIR}
+_kept_beside = {}  # path as text: where its new content lies, since a program holds the old file
 DATA = Path(__file__).resolve().parents[1] / 'data'
 
 
 @contextmanager
-def atomic_write(path, mode='wb'):
+def atomic_write(path: Path, mode: str = 'wb', beside: bool = False) -> Iterator[IO]:
     """Open a file that appears at `path` complete, or not at all.
 
     The bytes go to a hidden neighbour first, which is renamed once they are on the disk, so that
     neither a kill nor a full disk nor a power cut leaves half a file or loses the old one. Of two
     writers at once, the last one's file stays, whole.
+
+    Windows does not replace a file that a program holds (Excel a CSV). After HELD_SECONDS this is a
+    PermissionError, or with `beside`, for results, the new content stays under another name, which
+    one note gives; see `current_path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,13 +51,49 @@ def atomic_write(path, mode='wb'):
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(aside, path)
+        _replace(aside, path, beside)
     except BaseException as error:
         aside.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename in (None, str(aside)):
             error.filename = str(path)  # a full disk does not say for whom
         raise
     sync_folder(path.parent)
+
+
+def _replace(aside: Path, path: Path, beside: bool) -> None:
+    deadline = time.monotonic() + HELD_SECONDS
+    while True:
+        try:
+            os.replace(aside, path)
+            break
+        except PermissionError:
+            if beside and str(path) in _kept_beside:  # it has been held for longer already
+                os.replace(aside, _kept_beside[str(path)])
+                return
+            if time.monotonic() < deadline:
+                time.sleep(0.1)
+            elif beside:
+                _keep_beside(aside, path)
+                return
+            else:
+                raise
+    if old := _kept_beside.pop(str(path), None):
+        with suppress(OSError):
+            old.unlink()
+
+
+def _keep_beside(aside: Path, path: Path) -> None:
+    numbers = ('', *(f'-{n}' for n in range(2, 1000)))
+    names = (path.with_name(f'{path.stem}.new{number}{path.suffix}') for number in numbers)
+    free = next(name for name in names if not os.path.lexists(name))
+    os.replace(aside, free)
+    _kept_beside[str(path)] = free
+    notice(f'{path} cannot be replaced; is it open in another program? Written to {free} instead')
+
+
+def current_path(path: Path) -> Path:
+    """Where this process wrote `path` last: there, or beside it (see `atomic_write`)."""
+    return _kept_beside.get(str(path), Path(path))
 
 
 def partial_neighbour(path):
@@ -90,14 +140,17 @@ def _open_without_waiting(path, flags):
     return os.open(path, flags | getattr(os, 'O_NONBLOCK', 0))
 
 
-def sync_folder(folder):
-    """Make a rename durable (POSIX: the folder's entry is data of its own)."""
-    if os.name == 'posix':
+def sync_folder(folder: Path) -> None:
+    """Make a rename durable (POSIX: the folder's entry is data of its own), where that is known."""
+    try:
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+    except OSError as error:
+        if error.errno not in NO_FOLDER_SYNC:
+            raise
 
 
 def check_writable(path):

@@ -138,5 +138,5 @@ def save_figure(figure, path, **options):
     suffix = format_of(path)
     if suffix in ('jpg', 'jpeg'):
         options['pil_kwargs'] = {'quality': 90}
-    with atomic_write(path) as file:
+    with atomic_write(path, beside=True) as file:
         figure.savefig(file, format=suffix, **options)

@@ -41,7 +41,7 @@ def write_page(path, title, figures, sections):
         f'<title>{_text(title)}</title><style>{STYLE}</style>'
         f'<body><h1>{_text(title)}</h1><div class="figures">{large}</div>{parts}</body></html>\n'
     )
-    with atomic_write(path, 'w') as file:
+    with atomic_write(path, 'w', beside=True) as file:
         file.write(page)
 
 

@@ -21,7 +21,7 @@ class ResultFile:
     def __init__(self, path, names, threshold=0.0):
         self.names, self.threshold = names, threshold
         self.is_csv = Path(path).suffix.lower() == '.csv'
-        self.opened, self.pictures = atomic_write(path, 'w'), 0
+        self.opened, self.pictures = atomic_write(path, 'w', beside=True), 0
 
     def __enter__(self):
         self.file = self.opened.__enter__()

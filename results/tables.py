@@ -16,7 +16,7 @@ CLASS_COLUMNS = (
 
 def write_csv(rows, columns, path):
     """Write dicts `rows` as csv; floats get 6 significant digits, None becomes empty."""
-    with atomic_write(path, 'w') as file:
+    with atomic_write(path, 'w', beside=True) as file:
         writer = csv.writer(file, lineterminator='\n')
         writer.writerow(columns)
         writer.writerows([_csv_value(row.get(key)) for key in columns] for row in rows)

@@ -7,6 +7,7 @@ or not at all; should the disk damage the newest one, the one before is taken.
 
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,8 @@ def _leave_newest(folder, keep):
     sound = 0
     for path in checkpoint_files(folder):
         if sound >= keep:
-            path.unlink()
+            with suppress(PermissionError):  # Windows: a scanner or a backup reads it just now
+                path.unlink()
         elif _damage(path) is None:
             sound += 1
 

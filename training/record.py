@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import reader
-from common.files import atomic_write
+from common.files import atomic_write, current_path
 from models import parameters
 from network.preprocessing import preprocessing_of
 from pictures import lists
@@ -75,7 +75,7 @@ def report_best(run):
     test = evaluator.evaluate(run.test_list) if run.test_list else None
     write_report(val, run.val_list, config, run.output / 'report')
     told = describe(run, config, val, test)
-    with atomic_write(run.output / 'run.json', 'w') as file:
+    with atomic_write(run.output / 'run.json', 'w', beside=True) as file:
         json.dump(told, file, indent=1, ensure_ascii=False)
     write_page(run, (tensors, config), val, told)
     print(closing_words(run, told))
@@ -165,9 +165,13 @@ def write_page(run, model, val, told):
     folder, maps = run.output / 'report', ActivationMaps(tensors, config)
     mistakes = worst_mistakes(val, run.val_list, class_names(config), maps, SHOWN)
     sections = {
-        'Learning': page.picture((run.output / 'curves.png').read_bytes(), 'learning curves'),
+        'Learning': page.picture(
+            current_path(run.output / 'curves.png').read_bytes(), 'learning curves'
+        ),
         'Classes': page.class_table(per_class(val, config)),
-        'Confusion': page.picture((folder / 'confusion.png').read_bytes(), 'confusion matrix'),
+        'Confusion': page.picture(
+            current_path(folder / 'confusion.png').read_bytes(), 'confusion matrix'
+        ),
         'Worst mistakes': page.mistake_cards(mistakes),
         'The run': page.details(told),
     }

@@ -1,10 +1,13 @@
 """Files are read within bounds, and only where they are files."""
 
+import errno
 import os
+import stat
 
 import pytest
 
-from common.files import read_regular_file
+from common import files
+from common.files import atomic_write, current_path, read_regular_file
 
 
 def test_the_bytes_of_a_file_and_of_a_link_to_it(tmp_path):
@@ -37,3 +40,75 @@ def test_a_path_that_cannot_be_opened_is_an_OSError(tmp_path, path):
     with pytest.raises(OSError) as error:
         read_regular_file(tmp_path / path, 100)
     assert error.value.filename == str(tmp_path / path)
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """A set of paths that cannot be replaced, as on Windows while a program holds them."""
+    replace, names = os.replace, set()
+
+    def refuse(source, target):
+        if os.fspath(target) in names:
+            raise PermissionError(errno.EACCES, 'Access is denied', os.fspath(source))
+        replace(source, target)
+
+    monkeypatch.setattr(os, 'replace', refuse)
+    monkeypatch.setattr(files, 'HELD_SECONDS', 0.3)
+    return names
+
+
+def write(path, text, **options):
+    with atomic_write(path, 'w', **options) as file:
+        file.write(text)
+
+
+def test_a_result_whose_old_file_is_held_stays_beside_it_until_that_is_free(tmp_path, held, capsys):
+    path = tmp_path / 'log.csv'
+    (tmp_path / 'log.new.csv').write_text('of the user')
+    write(path, 'first')
+    held.add(str(path))
+    for text in ('second', 'third'):
+        write(path, text, beside=True)
+        assert (path.read_text(), current_path(path).read_text()) == ('first', text)
+    assert current_path(path) == tmp_path / 'log.new-2.csv'
+    assert len(capsys.readouterr().err.splitlines()) == 1  # it is mentioned once
+    held.clear()
+    write(path, 'fourth', beside=True)
+    assert current_path(path) == path and path.read_text() == 'fourth'
+    assert sorted(os.listdir(tmp_path)) == ['log.csv', 'log.new.csv']
+
+
+def test_what_is_no_result_waits_for_a_held_file_then_names_it(tmp_path, held, monkeypatch):
+    path = tmp_path / 'model.safetensors'
+    write(path, 'old')
+    held.add(str(path))
+    with pytest.raises(PermissionError) as error:
+        write(path, 'new')
+    assert error.value.filename == str(path)
+    assert os.listdir(tmp_path) == [path.name] and path.read_text() == 'old'
+    monkeypatch.setattr(files.time, 'sleep', lambda _: held.clear())  # a scanner has finished
+    write(path, 'new')
+    assert path.read_text() == 'new'
+
+
+@pytest.mark.parametrize('number', [errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES])
+def test_a_folder_that_knows_no_fsync_is_written_to_all_the_same(tmp_path, monkeypatch, number):
+    fsync = os.fsync
+
+    def of_a_share(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, 'fsync', of_a_share)
+    write(tmp_path / 'a', 'text')
+    assert (tmp_path / 'a').read_text() == 'text'
+
+
+def test_a_disk_that_fails_is_an_error(tmp_path, monkeypatch):
+    def broken(_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, 'fsync', broken)
+    with pytest.raises(OSError, match='Input/output error'):
+        files.sync_folder(tmp_path)
