@@ -20,6 +20,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path.insert(0, str(ROOT))  # the project's modules, and before ours where names are the same
 
+import common.onnxruntime_setup  # noqa: E402, F401 - before ONNX Runtime, and for child processes
+
 INSTRUCTIONS = 'avx2', 'avx512f', 'avx512_vnni', 'avx512_bf16', 'amx_bf16', 'amx_int8'
 PACKAGES = 'paddlepaddle', 'opencv-python-headless', 'pillow', 'onnxruntime', 'openvino', 'torch'
 

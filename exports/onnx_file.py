@@ -7,6 +7,8 @@ metadata holds class_names and preprocessing as JSON. ONNX: operators of opset 1
 
 import json
 
+import common.onnxruntime_setup  # noqa: F401 - before ONNX Runtime
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper

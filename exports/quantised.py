@@ -13,6 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import common.onnxruntime_setup  # noqa: F401 - before ONNX Runtime
+
 import numpy as np
 import onnx
 from onnxruntime import quantization
