@@ -10,16 +10,17 @@ import sys
 from pathlib import Path
 
 from caffe_format import caffemodel, writing
+from caffe_format.blobs import read_mean_image
 from caffe_format.layers import net_label, show_shape
-from caffe_format.reading import read_mean_image
 from common.console import UserError, notice, one_line_errors, printable
 from common.files import DATA, atomic_write
-from models import paddle_v2, parameters
-from models.configuration import add_model_flags, told
-from models.parameters import NOTHING_TOLD
+from evaluation.dead_network import death
+from models import model_io
+from models.formats import paddle_v2
+from models.model_io import NOTHING_TOLD
+from network.config import add_model_flags, told
 from network.preprocessing import CHANNEL_ORDERS, RESIZES, preprocessing_of
 from pictures import lists
-from results.liveness import death
 
 
 def parse_arguments(arguments=None):
@@ -207,13 +208,13 @@ def convert(path, output, said=NOTHING_TOLD, given=None, class_names=None):
     """Write the parameter directory `output` with what the caffemodel `path` holds.
 
     said, given: what the user knows of the network and better of its pictures, see
-    `parameters.read_caffemodel`.
+    `model_io.read_caffemodel`.
     """
-    tensors, config = parameters.read_caffemodel(path, said, given=given)
+    tensors, config = model_io.read_caffemodel(path, said, given=given)
     names = _names_for(config['class_num'], class_names)
     if names:
         config['class_names'] = names
-    parameters.write_model(output, tensors, config)
+    model_io.write_model(output, tensors, config)
     _report(path, config, tensors)
     print(f'written: {printable(output)} (model.safetensors, config.json)')
     dead = death(tensors, config)
@@ -250,7 +251,7 @@ def _names_for(class_num, path):
 
 def verify(model, path, image, tolerance, given=None):
     """Print how far each blob is from OpenCV's; returns 1 where one is beyond the tolerance."""
-    from results.verify import compare  # here, since Paddle takes seconds to load
+    from evaluation.against_opencv import compare  # here, since Paddle takes seconds to load
 
     rows = compare(model, path, image, given)
     print(
@@ -282,7 +283,7 @@ def to_caffe(model, output, said=NOTHING_TOLD):
     """Write `model` (what --model takes) as the V2 caffemodel `output`, and what goes beside it."""
     if output.suffix != '.caffemodel':
         raise UserError(f'{output}: --output must end in .caffemodel with --to_caffe')
-    tensors, config = parameters.read_model(model, said)
+    tensors, config = model_io.read_model(model, said)
     prototxt, labels = output.with_suffix('.prototxt'), output.with_suffix('.labels.txt')
     names = config.get('class_names') or _names_for(config['class_num'], None)
     _refuse_foreign(prototxt, [prototxt, labels])
@@ -315,7 +316,7 @@ def _refuse_foreign(prototxt, beside):
 
 def to_v2(model, output, said=NOTHING_TOLD):
     """Write `model` as a directory of PaddlePaddle v2 parameter files."""
-    tensors, config = parameters.read_model(model, said)
+    tensors, config = model_io.read_model(model, said)
     paddle_v2.write_directory(output, tensors, config)
     _report(model, config, tensors)
     print(f'written: {printable(output)} ({len(tensors)} parameter files, config.json)')

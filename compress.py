@@ -16,11 +16,12 @@ import common.paddle_setup  # noqa: F401 - before Paddle
 
 import reader
 from common.console import Meter, UserError, one_line_errors, printable
-from compression import comparison, listing, material, search, sensitivity
-from models import packed, parameters
-from models.configuration import add_model_flags, told
+from evaluation.evaluator import read_labelled
+from models import model_io
+from models.formats import packed
+from network.config import add_model_flags, told
 from network.preprocessing import preprocessing_of
-from results.evaluation import read_labelled
+from quantisation import calibration_data, comparison, listing, search, sensitivity
 
 SIZE = 400_000  # bytes
 STEP = 1.25  # between the sizes that --most_loss tries
@@ -72,9 +73,9 @@ def main(argv=None):
     args = parse_arguments(argv)
     if args.list:
         return print_layers(args.list)
-    tensors, config = parameters.read_model(args.model or parameters.default_model(), told(args))
+    tensors, config = model_io.read_model(args.model or model_io.default_model(), told(args))
     val = args.val_list and read_labelled(args.val_list, args.data_dir, config, say)
-    pictures = material.gather(args, config, val)
+    pictures = calibration_data.gather(args, config, val)
     for line in pictures.remarks:
         say(line)
     judge = Judge(tensors, config, pictures)

@@ -22,14 +22,15 @@ import exports
 import reader
 from common.console import Meter, UserError, end_on_signals, notice, one_line_errors
 from common.files import DATA, atomic_write, check_folder_writable, check_writable
-from exports import browser, calibration, inference_model, web_page
-from models import packed, parameters
-from models.configuration import add_model_flags, told
+from evaluation import evaluator
+from exports import browser, inference_model, int8_calibration, web_page
+from models import model_io
+from models.formats import packed
 from models.inference import build_program, program_suffix
+from network.config import add_model_flags, told
 from network.preprocessing import RESIZES, preprocessing_of
 from pictures import lists
 from pictures.decoding import load_picture
-from results import evaluation
 
 COMPRESS = Path(__file__).with_name('compress.py')
 KINDS = ('onnx', 'onnx_int8', 'paddle', 'page')
@@ -74,8 +75,9 @@ def parse_arguments(argv=None):
     onnx.add_argument(
         '--calibrate',
         metavar='LIST',
-        help=f'for int8: list of pictures of the usual kind, of which {calibration.PICTURES} are '
-        'used; the labels are not. For a page: what the network is packed on, if it is not yet',
+        help='for int8: list of pictures of the usual kind, of which '
+        f'{int8_calibration.PICTURES} are used; the labels are not. For a page: '
+        'what the network is packed on, if it is not yet',
     )
     onnx.add_argument('--val_list', help='for int8: list on which it is compared with float32')
     onnx.add_argument('--data_dir', help="where the lists' paths start (default: their folders)")
@@ -115,9 +117,9 @@ def main(argv=None):
         return subprocess.call(command, env=environment)
     check_output(args)
     paddle.set_device('cpu')
-    args.model = Path(args.model or parameters.default_model())
-    tensors, config = parameters.read_model(args.model, told(args))
-    config['class_names'] = evaluation.class_names(config)
+    args.model = Path(args.model or model_io.default_model())
+    tensors, config = model_io.read_model(args.model, told(args))
+    config['class_names'] = evaluator.class_names(config)
     if args.resize:
         config['preprocessing']['resize'] = args.resize
     write = {
@@ -145,7 +147,7 @@ def to_onnx(args, tensors, config):
     content = onnx_file.build(tensors, config, args.preprocessing).SerializeToString()
     crop = _check_picture(args, config)
     try:
-        found = onnx_file.session(content)(calibration.feed(crop, config, args.preprocessing))
+        found = onnx_file.session(content)(int8_calibration.feed(crop, config, args.preprocessing))
     except ImportError:
         print('not checked: onnxruntime is not installed (pip install -r requirements-export.txt)')
     else:
@@ -157,15 +159,15 @@ def to_onnx(args, tensors, config):
 def to_onnx_int8(args, tensors, config):
     quantised, onnx_file = exports.load('quantised'), exports.load('onnx_file')
     calibrated_on = lists.read_list(args.calibrate, args.data_dir)
-    pictures = args.val_list and evaluation.read_labelled(
+    pictures = args.val_list and evaluator.read_labelled(
         args.val_list, args.data_dir, config, notice
     )
     crop = _check_picture(args, config)
-    feeds = calibration.calibration_feeds(calibrated_on, config, args.preprocessing)
+    feeds = int8_calibration.calibration_feeds(calibrated_on, config, args.preprocessing)
     content = quantised.quantise(tensors, config, args.preprocessing, feeds)
     float_content = onnx_file.build(tensors, config, args.preprocessing).SerializeToString()
 
-    feed = calibration.feed(crop, config, args.preprocessing)
+    feed = int8_calibration.feed(crop, config, args.preprocessing)
     found, wanted = onnx_file.session(content)(feed), _softmax(_logits(tensors, config, crop))
     difference = np.abs((found if args.preprocessing else _softmax(found)) - wanted).max()
     print(f'int8 and Paddle in float32 on {args.image}: probabilities within {difference:.1e}')
@@ -175,7 +177,9 @@ def to_onnx_int8(args, tensors, config):
     if pictures:
         with Meter('comparison', len(pictures)) as meter:
             everyone = np.arange(len(pictures))
-            batches = calibration.batches(pictures, config, args.preprocessing, everyone, meter)
+            batches = int8_calibration.batches(
+                pictures, config, args.preprocessing, everyone, meter
+            )
             print(quantised.compare(float_content, content, batches))
 
 
@@ -219,7 +223,7 @@ def _packed(args, tensors, config):
     )
     with tempfile.TemporaryDirectory(prefix='squeezenet-') as folder:
         model, file = Path(folder) / 'model', Path(folder) / 'packed.sqz'
-        parameters.write_model(model, tensors, config)
+        model_io.write_model(model, tensors, config)
         goal = ['--model', str(model), '--size', str(PAGE_MODEL), '--output', str(file)]
         if subprocess.call([sys.executable, str(COMPRESS), *goal, *source]):
             raise UserError(f'{args.model}: could not be packed')
@@ -236,7 +240,7 @@ def _check_picture(args, config):
 
 def _logits(tensors, config, crops):
     """What Paddle makes of uint8 crops [N, crop, crop, 3] BGR, operator by operator."""
-    network = parameters.build_network(tensors, config)
+    network = model_io.build_network(tensors, config)
     network.eval()
     images = reader.network_input(crops, preprocessing_of(config))
     with paddle.no_grad():

@@ -34,14 +34,25 @@ from common.console import (
     printable,
 )
 from common.device import CPU, CPU_BY_NUMPY, choose_device
-from models import parameters
-from models.configuration import told
-from pictures import decoding, folders, lists
-from results import evaluation, sheet, tables
-from results.activation_map import ActivationMaps
-from results.answers import answer, threshold_of
-from results.options import MOST_BAD, check_outputs, parse_options
-from results.result_file import ResultFile
+from evaluation import metrics
+from evaluation.activation_map import ActivationMaps
+from evaluation.evaluator import (
+    BATCH,
+    Evaluator,
+    PicturePaths,
+    class_names,
+    join,
+    per_class,
+    read_labelled,
+    write_report,
+)
+from evaluation.infer_options import MOST_BAD, check_outputs, parse_options
+from evaluation.predictions import answer, threshold_of
+from evaluation.result_file import ResultFile
+from figures import image_grid
+from models import model_io
+from network.config import told
+from pictures import decoding, image_folder, lists
 
 # The network's input pixels that are computed by NumPy: 16 pictures of the usual crop. Paddle takes
 # 1.1 s to start; then it saves 6 ms a picture, and workers that decode beside it 10 to 50 ms.
@@ -53,18 +64,18 @@ def main(argv=None):
     end_on_signals()
     args = parse_options(argv, __doc__)
     check_outputs(args)
-    tensors, config = parameters.read_model(args.model or parameters.default_model(), told(args))
+    tensors, config = model_io.read_model(args.model or model_io.default_model(), told(args))
     if args.resize:
         config['preprocessing']['resize'] = args.resize
     paths = list(find_pictures(args.pictures))
     by_numpy = is_done_before_paddle_starts(args, len(paths), config)
     device = choose_and_tell(args, by_numpy)
     if args.val_list:
-        pictures = evaluation.read_labelled(
+        pictures = read_labelled(
             args.val_list, args.data_dir, config, lambda line: print(printable(line))
         )
     else:
-        pictures = evaluation.PicturePaths(paths)
+        pictures = PicturePaths(paths)
     evaluator = make_evaluator(args, tensors, config, device)
     job = Job(args, pictures, config)
     found = job.look(evaluator)
@@ -73,8 +84,8 @@ def main(argv=None):
     if args.cam:
         draw_sheet(args.cam, found, job, ActivationMaps(tensors, config, by_numpy))
     if args.report:
-        print(tables.format_per_class(evaluation.per_class(found, config)))
-        evaluation.write_report(found, pictures, config, args.report)
+        print(metrics.format_per_class(per_class(found, config)))
+        write_report(found, pictures, config, args.report)
     return 1 if job.bad and not args.skip_bad else 0
 
 
@@ -97,9 +108,7 @@ def choose_and_tell(args, by_numpy):
 def make_evaluator(args, tensors, config, device):
     network = int8_network(args, tensors, config) if args.precision == 'int8' else None
     read = partial(reader.preprocess, fast_decode=args.fast_decode)
-    return evaluation.Evaluator(
-        tensors, config, device, args.num_workers, args.precision, read, network
-    )
+    return Evaluator(tensors, config, device, args.num_workers, args.precision, read, network)
 
 
 def int8_network(args, tensors, config):
@@ -123,7 +132,7 @@ def find_pictures(paths):
         if not os.path.isdir(path):
             yield path
             continue
-        found, _ = folders.find_pictures(path)
+        found, _ = image_folder.find_pictures(path)
         if not found:
             raise UserError(f'{path}: holds no pictures')
         yield from found
@@ -134,7 +143,7 @@ class Job:
 
     def __init__(self, args, pictures, config):
         self.args, self.pictures = args, pictures
-        self.names = evaluation.class_names(config)
+        self.names = class_names(config)
         self.threshold = threshold_of(config)
         self.has_labels = pictures.labels is not None
         self.bad = 0
@@ -143,7 +152,7 @@ class Job:
         """The Evaluation of all pictures that can be read. Raises UserError if none can."""
         parts = []
         # Each picture's lines tell enough; and a bar takes 25 ms.
-        several = len(self.pictures) > evaluation.BATCH
+        several = len(self.pictures) > BATCH
         bar = self.has_labels or (several and sys.stderr.isatty())
         with Meter('evaluation', len(self.pictures), bar) as meter, ExitStack() as stack:
             file = None
@@ -156,7 +165,7 @@ class Job:
                 parts.append(part)
             if not parts:
                 raise UserError(f'none of {len(self.pictures)} pictures can be read')
-            found = evaluation.join(parts)
+            found = join(parts)
             summary = self._summary(found, meter.rate())
             if file:
                 file.finish(summary)
@@ -229,16 +238,16 @@ def print_answer(path, top):
 
 def draw_sheet(path, found, job, maps=None):
     """--plot: the first pictures with their classes; --cam: with where the network looked."""
-    if len(found.indices) > sheet.MOST_CELLS:
-        print(f'{printable(path)} shows the first {sheet.MOST_CELLS} of {len(found.indices)}')
+    if len(found.indices) > image_grid.MOST_CELLS:
+        print(f'{printable(path)} shows the first {image_grid.MOST_CELLS} of {len(found.indices)}')
     cells = []
-    for index, classes, probabilities in islice(zip(*found[:3]), sheet.MOST_CELLS):
+    for index, classes, probabilities in islice(zip(*found[:3]), image_grid.MOST_CELLS):
         picture = job.pictures.path(index)
         name = Path(picture).name
         if maps:
             picture = maps.overlay(maps.crop(picture), classes[0])
         cells.append((picture, name, job.top(classes, probabilities)))
-    sheet.draw_sheet(cells, path)
+    image_grid.draw_sheet(cells, path)
 
 
 class Classifier:
@@ -258,21 +267,19 @@ class Classifier:
     """
 
     def __init__(self, model=None, device='auto', precision='float32', fast_decode=False):
-        tensors, config = parameters.read_model(model or parameters.default_model())
-        self._evaluator = evaluation.Evaluator(
-            tensors, config, choose_device(device), precision=precision
-        )
+        tensors, config = model_io.read_model(model or model_io.default_model())
+        self._evaluator = Evaluator(tensors, config, choose_device(device), precision=precision)
         self._fast_decode = fast_decode
         self._threshold = threshold_of(config)
-        self.names = evaluation.class_names(config)
+        self.names = class_names(config)
         self._turn = threading.Lock()
 
     def __call__(self, pictures):
         if not isinstance(pictures, (list, tuple)):
             return self([pictures])[0]
         answers = []
-        for start in range(0, len(pictures), evaluation.BATCH):
-            crops = np.stack([self._crop(p) for p in pictures[start : start + evaluation.BATCH]])
+        for start in range(0, len(pictures), BATCH):
+            crops = np.stack([self._crop(p) for p in pictures[start : start + BATCH]])
             with self._turn:
                 found = self._evaluator.score(np.arange(len(crops)), crops, None)
             rows = zip(found.classes, found.probabilities)

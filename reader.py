@@ -19,7 +19,7 @@ from common.console import one_line_errors, printable
 from pictures import workers
 from pictures.augmentation import Augmentation, augment
 from pictures.decoding import PictureError, check_picture, cv2, load_picture, named
-from pictures.folders import print_counts, write_lists
+from pictures.image_folder import print_counts, write_lists
 
 CENTRE = 4  # of five_crop
 # With --fast_decode a picture stays so many times as long and wide as what it is resized to. Of 50

@@ -20,18 +20,17 @@ import reader
 from common.console import Meter, UserError, end_on_signals, one_line_errors
 from common.cores import default_workers
 from common.device import choose_device
-from models import parameters
+from evaluation.evaluator import Evaluator
+from models import model_io
 from network.preprocessing import preprocessing_of
 from pictures.augmentation import Augmentation
 from pictures.decoding import load_picture
-from results import report
-from results.evaluation import Evaluator
-from results.events import Events
-from training import output, processes, record, start
-from training.caching import cache_of, kept
-from training.checkpoint import save_checkpoint
-from training.feed import feed
-from training.options import parse_options
+from runs import curves, run_directory, setup, summary
+from runs.caching import cache_of, kept
+from runs.checkpoint import save_checkpoint
+from runs.options import parse_options
+from runs.tensorboard import Events
+from training import distributed
 from training.precision import Precision, check_precision
 from training.solver import Schedule, make_solver
 from training.step import (
@@ -42,31 +41,32 @@ from training.step import (
     train_step,
     trained_parameters,
 )
+from training.to_device import feed
 
 
 @one_line_errors
 def main(argv=None):
     end_on_signals()  # until StopRequest answers them by saving first
     options = parse_options(argv)
-    if options.resume and processes.first():
-        options = parse_options(argv, start.stored_options(options))
+    if options.resume and distributed.first():
+        options = parse_options(argv, setup.stored_options(options))
     device = choose_device(options.device, options.amp == 'tf32')
     check_precision(options.amp, device, options.freeze)
-    options.trainer = processes.count_trainers(options.trainer, device)
+    options.trainer = distributed.count_trainers(options.trainer, device)
     if options.num_workers is None:
         options.num_workers = default_workers(options.trainer)
-    if processes.first():
+    if distributed.first():
         numbers = options.amp or 'float32'
         if options.amp and not device.is_gpu:
             numbers = f'float32, {options.amp} up to {options.freeze}'
         print(f'device: {device}, {numbers}, trainers: {options.trainer}')
     if options.show_batch:
-        return record.show_batch(options)
-    lock = prepare(options) if processes.first() else None
+        return summary.show_batch(options)
+    lock = prepare(options) if distributed.first() else None
     try:
-        if options.trainer == 1 or processes.launched():
+        if options.trainer == 1 or distributed.launched():
             return train(options)
-        return processes.run_trainers(train, options, options.trainer, device.backend)
+        return distributed.run_trainers(train, options, options.trainer, device.backend)
     finally:
         if lock is not None:
             cache_of(options).clear()
@@ -75,13 +75,13 @@ def main(argv=None):
 
 def prepare(options):
     """Check all that can be wrong; then make room for the run, which is the last thing done."""
-    options.output = output.choose_output(options)
+    options.output = run_directory.choose_output(options)
     if options.folder and not options.resume:
-        start.make_lists(options)
-    start.check(options)
-    earlier = output.earlier_run(options.output, options.model) if options.overwrite else []
-    lock = output.lock(options.output)
-    output.delete(earlier)
+        setup.make_lists(options)
+    setup.check(options)
+    earlier = run_directory.earlier_run(options.output, options.model) if options.overwrite else []
+    lock = run_directory.lock(options.output)
+    run_directory.delete(earlier)
     cache_of(options).clear()  # of a run that was killed
     return lock
 
@@ -89,14 +89,14 @@ def prepare(options):
 def train(options):
     """A whole run, in each of its processes; returns the exit status."""
     device = choose_device(options.device, options.amp == 'tf32')
-    rank, world = processes.join_group(device)
-    stop = processes.StopRequest()
-    begun, options = start.shared_start(options, rank)
+    rank, world = distributed.join_group(device)
+    stop = distributed.StopRequest()
+    begun, options = setup.shared_start(options, rank)
     run = Run(options, begun, (rank, world), device)
     if not run.to_the_end(stop):
         return stopped(run, stop)
     if run.is_first:
-        record.report_best(run)
+        summary.report_best(run)
     return 0
 
 
@@ -115,7 +115,7 @@ class Run:
         self.schedule = Schedule(
             options.lr_policy,
             options.lr,
-            start.last_iteration(options, self.epoch_iterations, len(self.train_list)),
+            setup.last_iteration(options, self.epoch_iterations, len(self.train_list)),
             options.power,
             options.step_size,
             options.gamma,
@@ -128,7 +128,7 @@ class Run:
 
     def _read_lists(self):
         options = self.options
-        self.train_list, self.val_list, self.test_list = start.read_lists(
+        self.train_list, self.val_list, self.test_list = setup.read_lists(
             options, self.state.config, self.state.left_out
         )
         self.sampling = reader.Sampling(
@@ -154,14 +154,14 @@ class Run:
     def _build_learner(self, begun):
         options, config = self.options, self.state.config
         self.dropout = SharedDropout(options.dropout, options.seed, self.rank, self.world)
-        network = parameters.build_network(begun.tensors, config, self.dropout)
+        network = model_io.build_network(begun.tensors, config, self.dropout)
         upto = last_frozen(network.stages, options.freeze)
         self.features = None  # what the readers compute of the frozen layers, on a CPU
         if upto and not self.device.is_gpu:
             amp = options.amp or 'float32'
             self.features = FrozenFeatures(begun.tensors, config, upto, amp)
         precision = Precision(options.amp if self.device.is_gpu else None, self.state.precision)
-        weights = start.class_weights(self.train_list, config) if options.balance else None
+        weights = setup.class_weights(self.train_list, config) if options.balance else None
         self.learner = Learner(network, precision, self.features and upto, weights)
         trained = trained_parameters(network, upto)
         self.solver = make_solver(options.solver, trained, options.momentum, options.weight_decay)
@@ -188,7 +188,7 @@ class Run:
             return False
         if self.state.iteration >= self.schedule.max_iter:
             return True
-        reason = record.reason_to_end(self.state, self.options)
+        reason = summary.reason_to_end(self.state, self.options)
         if reason and self.is_first:
             print(reason, flush=True)
         return bool(reason)
@@ -259,7 +259,7 @@ class Run:
             row.update(train_loss=loss / count, train_top1=top1 / count)
         part = self.evaluate()
         row.update(self.measures(part))
-        if self.is_first and (words := record.worry(row, part, state.config['class_num'])):
+        if self.is_first and (words := summary.worry(row, part, state.config['class_num'])):
             print(words, flush=True)
         is_best = all(better(row, old) for old in state.rows)
         state.close_epoch(row)
@@ -282,7 +282,7 @@ class Run:
         by_class = part.class_sums(self.state.config['class_num'])
         seconds = [time.monotonic() - self.began]
         vector = np.concatenate([part.sums(), seconds, by_class.ravel()])
-        mean = processes.mean_over_group(paddle.to_tensor(vector, 'float64')).numpy()
+        mean = distributed.mean_over_group(paddle.to_tensor(vector, 'float64')).numpy()
         pictures, top1, top5, loss, seconds = mean[:5].tolist()
         in_class, right = mean[5:].reshape(by_class.shape)
         return {
@@ -301,19 +301,19 @@ class Run:
         if self.is_first:
             flat = self.solver.flat
             moments = {kind: flat.arrays(value) for kind, value in self.solver.moments.items()}
-            folder = output.checkpoints_of(self.options)
+            folder = run_directory.checkpoints_of(self.options)
             save_checkpoint(folder, self.tensors(), moments, self.state, self.options.keep)
 
     def write_results(self, row, is_best):
         """best/ (if it is), last/, log.csv, curves.png, and a line for the reader."""
         rows, tensors, config = self.state.rows, self.tensors(), self.state.config
         if is_best:
-            parameters.write_model(self.output / 'best', tensors, config)
-        parameters.write_model(self.output / 'last', tensors, config)
-        report.write_log(rows, self.output / 'log.csv')
-        report.draw_curves(rows, self.output / 'curves.png')
+            model_io.write_model(self.output / 'best', tensors, config)
+        model_io.write_model(self.output / 'last', tensors, config)
+        curves.write_log(rows, self.output / 'log.csv')
+        curves.draw_curves(rows, self.output / 'curves.png')
         self.events.write(row)
-        print(record.epoch_line(row) + (' (best)' if is_best else ''), flush=True)
+        print(summary.epoch_line(row) + (' (best)' if is_best else ''), flush=True)
 
 
 def better(row, other):

@@ -62,7 +62,7 @@ def child(what, *arguments):
 
 def write_prototxt(path):
     from caffe_format.writing import deploy_prototxt
-    from models.parameters import make_config
+    from models.model_io import make_config
 
     text = deploy_prototxt(make_config('1.1', None, 1000))
     with open(path, 'w', encoding='utf-8') as file:
@@ -87,14 +87,15 @@ def check(model, *written):
     """Every value of ours is in each of the files that the peers have written."""
     import numpy as np
 
-    from models import parameters, restricted_pickle
+    from models import model_io
+    from models.formats import pdparams
 
-    tensors, _ = parameters.read_model(model)
+    tensors, _ = model_io.read_model(model)
     for path in written:
         if path.endswith('.npz'):
             theirs = dict(np.load(path))
         else:
-            theirs = restricted_pickle.load_arrays(Path(path).read_bytes())
+            theirs = pdparams.load_arrays(Path(path).read_bytes())
         theirs = {value.tobytes() for value in theirs.values()}
         missing = [name for name, value in tensors.items() if value.tobytes() not in theirs]
         assert not missing, f'{path} lacks or changes {missing}'

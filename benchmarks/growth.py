@@ -72,8 +72,8 @@ def child(part, list_path, model):
 
     import paddle  # noqa: F401 - before the clock starts
 
+    from evaluation import evaluator  # noqa: F401
     from pictures import lists
-    from results import evaluation  # noqa: F401
 
     start = time.perf_counter()
     pictures = lists.read_list(list_path)
@@ -124,11 +124,11 @@ def read(pictures, _, probe):
 
 def evaluate(pictures, model, probe):
     from common.device import CPU
-    from models import parameters
-    from results import evaluation
+    from evaluation.evaluator import Evaluator
+    from models import model_io
 
     every = max(1, len(pictures) // TAKEN)
-    evaluator = evaluation.Evaluator(*parameters.read_model(model), CPU, WORKERS)
+    evaluator = Evaluator(*model_io.read_model(model), CPU, WORKERS)
     part = evaluator.evaluate(pictures, 0, every, probe)
     assert abs(len(part.labels) - TAKEN) <= TAKEN // 4, len(part.labels)
 

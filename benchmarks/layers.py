@@ -131,10 +131,10 @@ def child(name, tell, folder):
 def paddles(folder, images, _):
     import common.paddle_setup  # noqa: F401 - before Paddle
 
-    from models import parameters
+    from models import model_io
     from models.inference import Predictor, build_program
 
-    predict = Predictor(build_program(*parameters.read_model(folder / 'model')))
+    predict = Predictor(build_program(*model_io.read_model(folder / 'model')))
     return {'whole': time_of(lambda: predict(images))}
 
 

@@ -141,7 +141,7 @@ def cores():
 
 def make_pictures(options, folder):
     """A list file of `options.count` full-size JPEGs with labels, and a sentence about them."""
-    words = run(HERE / 'pictures.py', options.images or '', options.count, folder).output
+    words = run(HERE / 'make_photos.py', options.images or '', options.count, folder).output
     return Path(folder) / 'list.txt', words.strip()
 
 

@@ -13,11 +13,11 @@ def our_trainer(tensors, config, freeze=None):
     """(network, what makes an update of a batch and returns its loss), of train.py's parts."""
     import common.paddle_setup  # noqa: F401 - before Paddle
 
-    from models import parameters
+    from models import model_io
     from training import step
     from training.solver import SGD
 
-    network = parameters.build_network(tensors, config, 0.0)
+    network = model_io.build_network(tensors, config, 0.0)
     trained = step.trained_parameters(network, freeze)
     solver = SGD(trained, MOMENTUM, WEIGHT_DECAY)
     learner = step.Learner(network, after=freeze)

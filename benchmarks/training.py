@@ -120,9 +120,9 @@ def one_batch(few):
 
 def ours(model, few):
     import reader
-    from models import parameters
+    from models import model_io
 
-    network, update = our_trainer(*parameters.read_model(model))
+    network, update = our_trainer(*model_io.read_model(model))
     crops, labels = one_batch(few)
     batch = reader.network_input(crops, Preprocessing()), labels
     losses = [update(batch) for _ in range(CHECKED)]
@@ -135,9 +135,9 @@ def ours(model, few):
 def frozen(model, few, classes):
     """Updates of conv10 alone, and the whole network on Paddle Inference, in one process."""
     import reader
-    from models import parameters
+    from models import model_io
 
-    tensors, config = first_classes(*parameters.read_model(model), int(classes))
+    tensors, config = first_classes(*model_io.read_model(model), int(classes))
     network, update = our_trainer(tensors, config, 'fire9')
     from models.inference import Predictor, build_program
     from training.step import FrozenFeatures, SharedDropout

@@ -71,9 +71,9 @@ def child(name, folder):
 
 
 def ours(folder, batch):
-    from models import parameters
+    from models import model_io
 
-    _, update = our_trainer(*parameters.read_model(folder / 'model'))
+    _, update = our_trainer(*model_io.read_model(folder / 'model'))
     from paddle import profiler
 
     warm_up(lambda: update(batch))

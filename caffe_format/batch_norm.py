@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from caffe_format.messages import kind_of, layers_of
-from caffe_format.reading import blob_array, blob_shape, where
+from caffe_format.blobs import blob_array, blob_shape, where
+from caffe_format.proto import kind_of, layers_of
 from common.console import UserError
 
 KINDS = ('BatchNorm', 'Scale')

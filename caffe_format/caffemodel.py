@@ -13,11 +13,11 @@ import numpy as np
 from caffe_format import inputs
 from caffe_format.batch_norm import KINDS as SCALINGS
 from caffe_format.batch_norm import fold
+from caffe_format.blobs import blob_array, blob_shape, read_message, where
+from caffe_format.graph import read_structure
 from caffe_format.layers import show_shape
 from caffe_format.matching import match
-from caffe_format.messages import kind_of, layers_of, name_of
-from caffe_format.reading import blob_array, blob_shape, read_message, where
-from caffe_format.wiring import read_structure
+from caffe_format.proto import kind_of, layers_of, name_of
 from common.console import UserError
 from network import architecture
 from network.preprocessing import Preprocessing

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from google.protobuf.unknown_fields import UnknownFieldSet
 
-from caffe_format.messages import kind_of, layers_of
-from caffe_format.reading import where
+from caffe_format.blobs import where
+from caffe_format.proto import kind_of, layers_of
 from common.console import UserError
 from network.preprocessing import Preprocessing
 

@@ -1,6 +1,6 @@
 """A SqueezeNet in Caffe's words: its layers as messages, and what the layers of a file compute."""
 
-from caffe_format.messages import NetParameter, kind_of, layers_of, name_of
+from caffe_format.proto import NetParameter, kind_of, layers_of, name_of
 from network import architecture
 
 MOST_INPUTS = 32  # of one layer; Concat and Eltwise have two in a SqueezeNet

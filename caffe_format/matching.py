@@ -3,9 +3,9 @@
 import re
 from collections import Counter, defaultdict, deque
 
+from caffe_format.blobs import where
 from caffe_format.layers import net_label, show_shape
-from caffe_format.messages import layers_of, name_of
-from caffe_format.reading import where
+from caffe_format.proto import layers_of, name_of
 from common.console import UserError
 from network import architecture
 

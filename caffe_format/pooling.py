@@ -1,7 +1,7 @@
 """What differs between Caffe's forks in pooling: field 13, and averages by an explicit window."""
 
 from caffe_format.layers import pooling_window
-from caffe_format.messages import kind_of, layers_of
+from caffe_format.proto import kind_of, layers_of
 from network import architecture
 
 UP, DOWN = 0, 1  # BVLC's round_mode, CEIL and FLOOR

@@ -3,7 +3,7 @@
 from google.protobuf import text_format
 
 from caffe_format.layers import build_net
-from caffe_format.messages import kind_of, name_of
+from caffe_format.proto import kind_of, name_of
 from common.files import atomic_write
 from network.preprocessing import preprocessing_of
 

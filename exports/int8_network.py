@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from exports import calibration, onnx_file, quantised
+from exports import int8, int8_calibration, onnx_file
 
 
 class Int8Network:
@@ -32,8 +32,8 @@ def make_int8_network(tensors, config, pictures):
     multiply-and-add of bytes (VNNI) may cut off sums, which shows here alone. Raises UserError
     where the network's own numbers are none.
     """
-    feeds = calibration.calibration_feeds(pictures, config)
-    network = Int8Network(quantised.quantise(tensors, config, False, feeds))
+    feeds = int8_calibration.calibration_feeds(pictures, config)
+    network = Int8Network(int8.quantise(tensors, config, False, feeds))
     exact = onnx_file.session(onnx_file.build(tensors, config).SerializeToString())
     found, wanted = (np.concatenate([run(feed) for feed in feeds]) for run in (network, exact))
     same = (found.argmax(axis=1) == wanted.argmax(axis=1)).mean()

@@ -20,8 +20,8 @@ FOLDER = Path(__file__).resolve().parent
 sys.path.insert(0, str(FOLDER.parent))
 
 from common.files import atomic_write  # noqa: E402
+from figures.plotting import add_rectangle, axes_in_inches, new_figure  # noqa: E402
 from network import architecture  # noqa: E402
-from results.canvas import add_rectangle, axes_in_inches, new_figure  # noqa: E402
 
 INPUT = 227  # pixels
 DPI = 180  # twice what a README shows, for screens with small pixels

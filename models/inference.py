@@ -1,6 +1,6 @@
 """The network on Paddle Inference: what evaluation and frozen features run on, far faster on a CPU
-than dygraph. Two habits make it so: batches of 4 (on_cpu.BATCH), and one thread a process, since
-`run` keeps Python's lock and convolutions of one thread lose nothing to waiting.
+than dygraph. Two habits make it so: batches of 4 (cpu_network.BATCH), and one thread a process,
+since `run` keeps Python's lock and convolutions of one thread lose nothing to waiting.
 """
 
 import functools
@@ -19,7 +19,7 @@ import paddle.nn.functional as F
 from paddle import inference
 
 from common.console import UserError
-from models import parameters
+from models import model_io
 from network import architecture
 from network.preprocessing import preprocessing_of
 
@@ -32,7 +32,7 @@ class Program(NamedTuple):
     """A network as Paddle Inference takes it: the bytes of its two files."""
 
     network: bytes
-    parameters: bytes
+    model_io: bytes
 
 
 class _Frame(NamedTuple):
@@ -90,7 +90,7 @@ def _save_network(config, size, upto, path):
         paddle.utils.unique_name.guard(),
     ):
         images = paddle.static.data('images', [None, 3, size, size], 'float32')
-        network = parameters.empty_network(config)
+        network = model_io.empty_network(config)
         network.eval()
         output = _forward(network, images, upto)
         arrays = {}

@@ -15,7 +15,7 @@ import paddle
 import pytest
 
 from caffe_format import caffemodel
-from models import parameters
+from models import model_io
 from network import architecture
 
 ROOT = Path(__file__).parent.parent
@@ -89,8 +89,8 @@ def model(tmp_path_factory, seeded_tensors):
 
     def write(version='1.1', bypass=None, class_num=3, **options):
         directory = tmp_path_factory.mktemp('model')
-        config = parameters.make_config(version, bypass, class_num, **options)
-        parameters.write_model(directory, seeded_tensors(version, bypass, class_num), config)
+        config = model_io.make_config(version, bypass, class_num, **options)
+        model_io.write_model(directory, seeded_tensors(version, bypass, class_num), config)
         return directory
 
     return write

@@ -10,13 +10,13 @@ from converting import he_tensors, run, write_parameters
 
 from caffe2paddle import DATA
 from caffe_format import caffemodel
-from caffe_format.messages import BlobProto, NetParameter
+from caffe_format.proto import BlobProto, NetParameter
 from caffe_format.writing import write_caffemodel
-from models import parameters
-from models.parameters import make_config
+from evaluation import dead_network
+from models import model_io
+from models.model_io import make_config
 from network.preprocessing import Preprocessing
 from pictures import lists
-from results import liveness
 
 OFFICIAL = DATA / 'squeezenet_v1.1.caffemodel'
 
@@ -40,7 +40,7 @@ def test_converting_does_not_load_paddle_or_opencv(tmp_path):
 
 def test_conversion_keeps_weights_bit_for_bit_and_records_the_source(tmp_path):
     assert run(OFFICIAL, '--output', tmp_path / 'out', '--resize', 'warp') == 0
-    tensors, config = parameters.read_model(tmp_path / 'out')
+    tensors, config = model_io.read_model(tmp_path / 'out')
     original = caffemodel.read_net(OFFICIAL).tensors
     assert {n: t.tobytes() for n, t in tensors.items()} == {
         n: t.tobytes() for n, t in original.items()
@@ -49,7 +49,7 @@ def test_conversion_keeps_weights_bit_for_bit_and_records_the_source(tmp_path):
     assert config['preprocessing']['resize'] == 'warp'
     assert config['source'] == {
         'file': 'squeezenet_v1.1.caffemodel',
-        'sha256': parameters.sha256_of(OFFICIAL),
+        'sha256': model_io.sha256_of(OFFICIAL),
     }
     assert config['class_names'][285].startswith('Egyptian cat')
 
@@ -136,7 +136,7 @@ def test_to_caffe_and_back_is_bit_for_bit(tmp_path, pad):
     output = tmp_path / 'out.caffemodel'
     assert run('--to_caffe', model, '--output', output) == 0
     net = caffemodel.read_net(output)
-    tensors, _ = parameters.read_model(model)
+    tensors, _ = model_io.read_model(model)
     assert (net.version, net.bypass, net.class_num, net.conv10_pad) == ('1.0', 'complex', 7, pad)
     assert all(net.tensors[name].tobytes() == tensors[name].tobytes() for name in tensors)
 
@@ -146,8 +146,8 @@ def test_to_v2_writes_what_model_flags_read(tmp_path):
     assert run('--to_v2', model, '--output', tmp_path / 'v2') == 0
     header = (tmp_path / 'v2' / '_conv1.w0').read_bytes()[:16]
     assert header == np.array([0, 4, 64 * 27, 0], '<i4').tobytes()
-    written, _ = parameters.read_model(tmp_path / 'v2')
-    tensors, _ = parameters.read_model(model)
+    written, _ = model_io.read_model(tmp_path / 'v2')
+    tensors, _ = model_io.read_model(model)
     assert all(written[name].tobytes() == tensors[name].tobytes() for name in tensors)
 
 
@@ -182,7 +182,7 @@ def a_model(tmp_path, **changes):
     config = make_config('1.1', None, 3, conv10_relu=False, preprocessing=pictures)
     config['class_names'] = ['night\nsky', 'Chat é', 'ant']
     tensors = he_tensors('1.1', None, 3)
-    parameters.write_model(tmp_path / 'model', tensors, config)
+    model_io.write_model(tmp_path / 'model', tensors, config)
     return tmp_path / 'model', tensors, config
 
 
@@ -203,7 +203,7 @@ def test_to_caffe_and_back_keeps_what_the_network_is_and_wants(tmp_path, capsys)
     )
     captured = capsys.readouterr()
     assert captured.err == ''  # nothing is left to assume
-    found, back = parameters.read_model(tmp_path / 'back')
+    found, back = model_io.read_model(tmp_path / 'back')
     assert {n: t.tobytes() for n, t in found.items()} == {
         n: t.tobytes() for n, t in tensors.items()
     }
@@ -277,7 +277,7 @@ def test_a_dead_network_is_said_loudly(tmp_path, capsys, change, words):
 
 
 def test_a_sound_network_is_not_called_dead(official_tensors):
-    assert liveness.death(official_tensors, make_config('1.1', None, 1000)) is None
+    assert dead_network.death(official_tensors, make_config('1.1', None, 1000)) is None
 
 
 def test_what_is_assumed_is_said_in_one_line_of_stderr(tmp_path, capsys):
@@ -301,7 +301,7 @@ def test_a_mean_image_gives_the_mean_of_its_channels(tmp_path, capsys):
     blob = BlobProto(num=1, channels=3, height=2, width=2, data=image.ravel())
     file.write_bytes(blob.SerializeToString())
     assert run(OFFICIAL, '--output', tmp_path / 'out', '--mean', file) == 0
-    _, config = parameters.read_model(tmp_path / 'out')
+    _, config = model_io.read_model(tmp_path / 'out')
     assert config['preprocessing']['mean'] == [1.5, 5.5, 9.5]
     assert 'Caffe subtracts the image' in capsys.readouterr().err
     blob.channels, blob.height = 1, 6
@@ -324,7 +324,7 @@ def test_flags_are_recorded(tmp_path, capsys):
     flags += ['--resize', 'warp', '--resize_size', '240', '--input_size', '224', '--scale', '2']
     assert run(path, '--output', tmp_path / 'out', *flags, '--verify') == 0
     assert capsys.readouterr().err == ''
-    _, config = parameters.read_model(tmp_path / 'out')
+    _, config = model_io.read_model(tmp_path / 'out')
     assert (config['bypass'], config['conv10_pad'], config['conv10_relu']) == ('simple', 1, False)
     expected = Preprocessing('warp', 240, 224, (9.0, 9.0, 9.0), 2.0)
     assert config['preprocessing'] == expected.to_json()

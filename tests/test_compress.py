@@ -7,7 +7,8 @@ import pytest
 from conftest import ROOT
 
 import compress as command
-from models import packed, parameters
+from models import model_io
+from models.formats import packed
 
 PHOTOS = ROOT / 'data' / 'photos'
 TEXTURES = ROOT / 'data' / 'textures'
@@ -17,9 +18,9 @@ TEXTURES = ROOT / 'data' / 'textures'
 def model(tmp_path_factory, seeded_tensors):
     """A model directory of three classes with small inputs, so that it is quick."""
     folder = tmp_path_factory.mktemp('model')
-    config = parameters.make_config('1.1', None, 3, class_names=['a', 'b', 'größe'])
+    config = model_io.make_config('1.1', None, 3, class_names=['a', 'b', 'größe'])
     config['preprocessing'].update(resize_size=64, crop=64)
-    parameters.write_model(folder, seeded_tensors('1.1', class_num=3), config)
+    model_io.write_model(folder, seeded_tensors('1.1', class_num=3), config)
     return folder
 
 
@@ -50,7 +51,7 @@ def test_a_file_of_the_size_asked_for_that_every_command_reads(
         assert words in done.stdout
     assert 'the same float32 network at the same speed' in done.stdout
 
-    tensors, config = parameters.read_model(tmp_path / 'a.sqz')
+    tensors, config = model_io.read_model(tmp_path / 'a.sqz')
     assert config['class_names'] == ['a', 'b', 'größe']
     assert config['preprocessing']['crop'] == 64
 
@@ -63,7 +64,7 @@ def test_a_file_of_the_size_asked_for_that_every_command_reads(
     assert seen.returncode == 0 and 'größe' in seen.stdout
     done = run_script('caffe2paddle.py', '--to_caffe', 'a.sqz', '--output', 'a.caffemodel')
     assert done.returncode == 0, done
-    back, _ = parameters.read_model(tmp_path / 'a.caffemodel')
+    back, _ = model_io.read_model(tmp_path / 'a.caffemodel')
     assert all(np.array_equal(back[name], value) for name, value in tensors.items())
 
 
@@ -80,15 +81,15 @@ def test_the_same_seed_gives_the_same_bytes_without_pictures_too(compress, tmp_p
 @pytest.mark.parametrize(('version', 'bypass'), [('1.0', 'complex'), ('1.1', 'simple')])
 def test_other_networks_are_compressed_too(run_script, seeded_tensors, tmp_path, version, bypass):
     """Padded conv10 without a ReLU, one class."""
-    config = parameters.make_config(version, bypass, 1, 1, conv10_relu=False)
+    config = model_io.make_config(version, bypass, 1, 1, conv10_relu=False)
     config['preprocessing'].update(resize_size=64, crop=64)
-    parameters.write_model(tmp_path / 'net', seeded_tensors(version, bypass, 1), config)
+    model_io.write_model(tmp_path / 'net', seeded_tensors(version, bypass, 1), config)
     done = run_script(
         'compress.py', '--model', 'net', '--output', 'a.sqz', '--size', 150000, '--pictures', PHOTOS
     )
     assert done.returncode == 0, done
     assert (tmp_path / 'a.sqz').stat().st_size <= 150000
-    assert parameters.read_model(tmp_path / 'a.sqz')[1] == config
+    assert model_io.read_model(tmp_path / 'a.sqz')[1] == config
 
 
 class Sizes:

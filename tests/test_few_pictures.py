@@ -14,10 +14,11 @@ from conftest import CAT, COFFEE, ROOT
 from inferring import run
 
 import infer
-from models import paddle_v2, parameters
-from models.configuration import make_config
+from evaluation.infer_options import parse_options
+from models import model_io
+from models.formats import paddle_v2
+from network.config import make_config
 from network.preprocessing import Preprocessing
-from results.options import parse_options
 
 OFFICIAL, PACKED = (ROOT / 'data' / f'squeezenet_v1.1.{kind}' for kind in ('caffemodel', 'sqz'))
 BY_NUMPY = '(by NumPy: Paddle would take longer to start)'
@@ -67,7 +68,7 @@ def modules_after(commands):
 
 def written(folder, tensors, config):
     folder.mkdir()
-    parameters.write_model(folder, tensors, config)
+    model_io.write_model(folder, tensors, config)
     return folder
 
 

@@ -11,10 +11,11 @@ FLOORS = (
     {'network'},
     {'squeezenet'},
     {'caffe_format', 'pictures'},
-    {'models'},
+    {'models', 'figures'},
     {'reader'},
-    {'results', 'compression', 'exports'},
+    {'evaluation', 'quantisation', 'exports'},
     {'training'},
+    {'runs'},
     {'train', 'infer', 'caffe2paddle', 'compress', 'export'},
 )
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}

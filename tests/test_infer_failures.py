@@ -16,8 +16,8 @@ from inferring import one_error_line, run
 
 import infer
 from common.device import CPU
-from models import parameters
-from results import evaluation, precision
+from evaluation import evaluator, precision
+from models import model_io
 
 
 def test_broken_picture_in_a_list_names_the_line_and_leaves_the_old_results(
@@ -119,7 +119,7 @@ def test_bad_pictures_of_a_list_are_passed_over_on_demand_up_to_a_share(
 
 
 def test_outputs_are_checked_before_the_work(three_classes, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(infer.parameters, 'read_model', lambda *_: pytest.fail('it has begun'))
+    monkeypatch.setattr(infer.model_io, 'read_model', lambda *_: pytest.fail('it has begun'))
     (tmp_path / 'file').write_text('mine')
     below, folder = tmp_path / 'file' / 'x', tmp_path / 'folder.png'
     folder.mkdir()
@@ -183,7 +183,7 @@ def test_too_little_memory_gets_one_line(three_classes, capsys, monkeypatch):
     def fail(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr(evaluation.reader, 'preprocess', fail)
+    monkeypatch.setattr(evaluator.reader, 'preprocess', fail)
     assert run('--model', three_classes, CAT) == 1
     assert 'out of memory; fewer --num_workers' in one_error_line(capsys)
 
@@ -201,8 +201,8 @@ def test_bfloat16_is_refused_where_it_would_be_slower(three_classes, tmp_path, c
 
 def test_a_batch_that_does_not_fit_a_gpu_is_halved(seeded_tensors, pixels):
     """On the CPU, with a network that takes two pictures at most."""
-    config = parameters.make_config('1.1', None, 3)
-    network = evaluation._OnGPU(seeded_tensors('1.1', class_num=3), config, 'float32')
+    config = model_io.make_config('1.1', None, 3)
+    network = evaluator._OnGPU(seeded_tensors('1.1', class_num=3), config, 'float32')
     crops = np.repeat(pixels.astype(np.uint8), [3, 2], axis=0)
     expected, sizes, whole = network(crops), [], network.network
 

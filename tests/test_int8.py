@@ -12,13 +12,13 @@ from inferring import one_error_line, run
 import exports
 from common.console import UserError
 from common.device import CPU
-from exports import calibration, onnx_file, quantised
+from evaluation import evaluator
+from exports import int8, int8_calibration, onnx_file
 from infer import Classifier
-from models import parameters
+from models import model_io
 from network.preprocessing import preprocessing_of
 from pictures.lists import read_list
 from reader import eval_loader, network_input
-from results import evaluation
 
 PHOTOS = sorted((ROOT / 'data' / 'photos').glob('*.jpg'))
 
@@ -36,8 +36,8 @@ def logits_by_hand(tensors, config, path):
     pictures = read_list(path)
     _, crops, _ = next(eval_loader(pictures, preprocessing_of(config), len(pictures)))
     images = network_input(crops, preprocessing_of(config))
-    feeds = np.split(images, range(calibration.BATCH, len(images), calibration.BATCH))
-    return onnx_file.session(quantised.quantise(tensors, config, False, feeds))(images)
+    feeds = np.split(images, range(int8_calibration.BATCH, len(images), int8_calibration.BATCH))
+    return onnx_file.session(int8.quantise(tensors, config, False, feeds))(images)
 
 
 def test_results_are_onnx_runtimes_with_and_without_workers(tmp_path, photos, capsys):
@@ -53,8 +53,8 @@ def test_results_are_onnx_runtimes_with_and_without_workers(tmp_path, photos, ca
     assert found[0]['precision'] == 'int8'
     assert found[0]['pictures'] == found[1]['pictures']
 
-    tensors, config = parameters.read_model(ROOT / 'data' / 'squeezenet_v1.1.caffemodel')
-    right = evaluation.score(None, logits_by_hand(tensors, config, photos))
+    tensors, config = model_io.read_model(ROOT / 'data' / 'squeezenet_v1.1.caffemodel')
+    right = evaluator.score(None, logits_by_hand(tensors, config, photos))
     top = [picture['top'][0] for picture in found[0]['pictures']]
     assert [entry['class'] for entry in top] == right.classes[:, 0].tolist()
     assert [entry['probability'] for entry in top] == pytest.approx(right.probabilities[:, 0])
@@ -109,8 +109,8 @@ def test_bad_lists_are_found_before_anything_is_computed(photos, tmp_path, capsy
 
 
 def test_whoever_has_no_pictures_is_not_given_float32_in_its_place(official_tensors):
-    config = parameters.make_config('1.1', None, 1000)
+    config = model_io.make_config('1.1', None, 1000)
     with pytest.raises(UserError, match='int8 needs pictures'):
-        evaluation.Evaluator(official_tensors, config, CPU, precision='int8')
+        evaluator.Evaluator(official_tensors, config, CPU, precision='int8')
     with pytest.raises(UserError, match='int8 needs pictures'):
         Classifier(precision='int8')

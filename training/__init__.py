@@ -1,1 +1,1 @@
-"""How a network is trained: options, start, update, checkpoints, processes."""
+"""How a network is trained: the update, its solver, the last layer, several processes."""

@@ -13,8 +13,8 @@ import numpy as np
 
 import reader
 from common.console import Meter
+from models.cpu_network import BATCH
 from models.inference import Predictor, build_program
-from models.on_cpu import BATCH
 from network.preprocessing import preprocessing_of
 from pictures.augmentation import Augmentation
 

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 import paddle
 
 from common.console import UserError
-from results.precision import check_bfloat16
+from evaluation.precision import check_bfloat16
 
 # NVIDIA's compute capabilities: tensor cores since 7.0, bfloat16 and TF32 since 8.0
 LOWEST_CAPABILITY = {'tf32': (8, 0), 'bfloat16': (8, 0), 'float16': (7, 0)}

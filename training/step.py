@@ -11,7 +11,7 @@ from common.console import UserError
 from models.inference import Predictor, build_program
 from network import architecture
 from network.preprocessing import preprocessing_of
-from training import processes
+from training import distributed
 from training.precision import Precision
 
 LARGEST_LOSS = 87.33654  # -log of the smallest float (Caffe: softmax_loss_layer.cpp, FLT_MIN)
@@ -61,8 +61,8 @@ def train_step(learner, solver, batches, rate, iteration=0, stop=False):
     nothing, where the loss or a gradient is NaN or infinite.
     """
     gradient, report = accumulate(learner, solver.flat, batches)
-    gradient = processes.mean_over_group(gradient)
-    report = processes.mean_over_group(paddle.concat([report, paddle.to_tensor([float(stop)])]))
+    gradient = distributed.mean_over_group(gradient)
+    report = distributed.mean_over_group(paddle.concat([report, paddle.to_tensor([float(stop)])]))
     finite = paddle.isfinite(gradient).all().astype('float32').reshape([1])
     loss, top1, stop, finite = paddle.concat([report, finite]).tolist()  # the one look at them
     if learner.precision.accept(finite > 0 and math.isfinite(loss)):

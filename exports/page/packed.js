@@ -1,4 +1,4 @@
-// The packed file of compress.py: from its bytes to weights. models/packed.py describes the format.
+// The packed file of compress.py: from its bytes to weights. models/formats/packed.py describes the format.
 'use strict';
 
 const HEAD = 44;  // bytes before the header: magic, version, sha256, length of the header

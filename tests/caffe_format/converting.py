@@ -3,7 +3,7 @@
 import numpy as np
 
 import caffe2paddle
-from models import parameters
+from models import model_io
 from network import architecture
 
 
@@ -24,13 +24,13 @@ def he_tensors(version, bypass, class_num, seed=97):
 
 
 def write_parameters(directory, version, bypass, class_num=10, conv10_pad=0):
-    config = parameters.make_config(version, bypass, class_num, conv10_pad)
-    parameters.write_model(directory, he_tensors(version, bypass, class_num), config)
+    config = model_io.make_config(version, bypass, class_num, conv10_pad)
+    model_io.write_model(directory, he_tensors(version, bypass, class_num), config)
     return directory
 
 
 def change_weight(directory, name):
-    tensors, config = parameters.read_model(directory)
+    tensors, config = model_io.read_model(directory)
     value = tensors[name].copy()
     value.flat[0] += 10 * np.abs(value).max()  # enough to get through the ReLU
-    parameters.write_model(directory, {**tensors, name: value}, config)
+    model_io.write_model(directory, {**tensors, name: value}, config)

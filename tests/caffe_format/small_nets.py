@@ -6,7 +6,7 @@ import pytest
 from caffe2paddle import DATA
 from caffe_format.caffemodel import read_net
 from caffe_format.layers import build_net
-from caffe_format.messages import V1_TYPES, NetParameter, kind_of, name_of
+from caffe_format.proto import V1_TYPES, NetParameter, kind_of, name_of
 from common.console import UserError
 from network import architecture
 

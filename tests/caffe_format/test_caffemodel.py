@@ -16,9 +16,9 @@ from small_nets import (
 )
 
 from caffe_format.caffemodel import describe_layers, read_net
-from caffe_format.messages import SCHEMA, NetParameter, message_classes, name_of
+from caffe_format.proto import SCHEMA, NetParameter, message_classes, name_of
 from caffe_format.writing import write_caffemodel
-from models.parameters import make_config
+from models.model_io import make_config
 from network import architecture
 
 # --- what must be read -----------------------------------------------------------------------

@@ -12,7 +12,7 @@ from small_nets import (
 )
 
 from caffe_format.caffemodel import read_net
-from caffe_format.messages import NetParameter, name_of
+from caffe_format.proto import NetParameter, name_of
 from network.preprocessing import Preprocessing
 
 

@@ -15,7 +15,7 @@ from small_nets import (
 )
 
 from caffe_format.caffemodel import read_net
-from caffe_format.messages import NetParameter, layers_of
+from caffe_format.proto import NetParameter, layers_of
 from network.preprocessing import Preprocessing
 
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from small_nets import OFFICIAL, layer_called, message, refusal, save
 
-from caffe_format import reading
+from caffe_format import blobs
 from caffe_format.caffemodel import read_net
 from caffe_format.layers import build_net
-from caffe_format.messages import NetParameter, name_of
+from caffe_format.proto import NetParameter, name_of
 from caffe_format.writing import write_caffemodel
 from common.console import UserError
-from models.parameters import make_config
+from models.model_io import make_config
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
@@ -140,7 +140,7 @@ def test_what_is_no_regular_file_is_not_waited_for(tmp_path):
 
 
 def test_a_giant_file_is_refused_unread(tmp_path, monkeypatch):
-    monkeypatch.setattr(reading, 'MOST_BYTES', 1 << 20)
+    monkeypatch.setattr(blobs, 'MOST_BYTES', 1 << 20)
     with pytest.raises(OSError, match='at most 1,048,576 are read'):
         read_net(OFFICIAL)
 
@@ -240,8 +240,8 @@ def _inside(*numbers, content):
 )
 def test_bombs_are_refused_before_they_are_parsed(tmp_path, monkeypatch, content):
     class Unparsed:
-        DESCRIPTOR = reading.NetParameter.DESCRIPTOR
+        DESCRIPTOR = blobs.NetParameter.DESCRIPTOR
 
     path = save(content, tmp_path)
-    monkeypatch.setattr(reading, 'NetParameter', Unparsed)
+    monkeypatch.setattr(blobs, 'NetParameter', Unparsed)
     assert 'has more than 200000 layers, blobs or fields' in refusal(path)

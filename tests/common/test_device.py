@@ -9,7 +9,7 @@ import pytest
 
 from common.console import UserError
 from common.device import CPU, GPU, choose_device
-from training import processes
+from training import distributed
 from training.precision import Precision, check_precision
 
 
@@ -68,15 +68,15 @@ def test_float32_means_float32_unless_tf32_is_asked_for(gpus, tf32):
 
 def test_trainers_are_as_many_as_gpus(gpus, monkeypatch):
     gpus(4)
-    assert processes.count_trainers('auto', GPU) == 4
-    assert processes.count_trainers(3, GPU) == 3
+    assert distributed.count_trainers('auto', GPU) == 4
+    assert distributed.count_trainers(3, GPU) == 3
     with pytest.raises(UserError, match='--trainer 5: this machine shows 4 GPUs'):
-        processes.count_trainers(5, GPU)
-    assert processes.count_trainers(5, CPU) == 5
-    monkeypatch.setattr(processes, 'usable_cores', lambda: 1)
-    assert processes.count_trainers('auto', CPU) == 1
+        distributed.count_trainers(5, GPU)
+    assert distributed.count_trainers(5, CPU) == 5
+    monkeypatch.setattr(distributed, 'usable_cores', lambda: 1)
+    assert distributed.count_trainers('auto', CPU) == 1
     monkeypatch.setenv('PADDLE_TRAINERS_NUM', '8')  # launched, with a process a GPU
-    assert processes.count_trainers(1, GPU) == 1
+    assert distributed.count_trainers(1, GPU) == 1
 
 
 @pytest.mark.parametrize('device', [CPU, GPU])
@@ -85,10 +85,10 @@ def test_launched_processes_connect_on_the_device_that_was_chosen(device, monkey
     monkeypatch.setenv('PADDLE_DISTRI_BACKEND', 'auto')
     seen = []
     init = lambda: seen.append(os.environ['PADDLE_DISTRI_BACKEND'])  # noqa: E731
-    monkeypatch.setattr(processes.dist, 'init_parallel_env', init)
-    monkeypatch.setattr(processes.dist, 'get_rank', lambda: 0)
-    monkeypatch.setattr(processes.dist, 'get_world_size', lambda: 2)
-    processes.join_group(device)
+    monkeypatch.setattr(distributed.dist, 'init_parallel_env', init)
+    monkeypatch.setattr(distributed.dist, 'get_rank', lambda: 0)
+    monkeypatch.setattr(distributed.dist, 'get_world_size', lambda: 2)
+    distributed.join_group(device)
     assert seen == [device.backend]
 
 
@@ -138,9 +138,9 @@ def test_other_precisions_do_not_scale(amp):
 
 
 def test_a_group_that_does_not_meet_again_ends(monkeypatch, capsys):
-    monkeypatch.setattr(processes, 'STUCK_SECONDS', 0.2)
+    monkeypatch.setattr(distributed, 'STUCK_SECONDS', 0.2)
     ended = threading.Event()
-    heart = processes.Heart(end=lambda status: ended.set() if status == 1 else None)
+    heart = distributed.Heart(end=lambda status: ended.set() if status == 1 else None)
     heart.watch()
     for _ in range(5):
         assert not ended.wait(0.08)
@@ -154,10 +154,10 @@ def test_a_lost_connection_says_how_to_go_on(error, monkeypatch):
     def all_reduce(_):
         raise error
 
-    monkeypatch.setattr(processes.dist, 'get_world_size', lambda: 2)
-    monkeypatch.setattr(processes.dist, 'all_reduce', all_reduce)
+    monkeypatch.setattr(distributed.dist, 'get_world_size', lambda: 2)
+    monkeypatch.setattr(distributed.dist, 'all_reduce', all_reduce)
     with pytest.raises(UserError, match=r'lost the connection to another .*--resume continues'):
-        processes.mean_over_group(paddle.ones([2]))
+        distributed.mean_over_group(paddle.ones([2]))
 
 
 def test_two_paddles_in_one_environment_are_remarked(monkeypatch, capsys):

@@ -9,7 +9,7 @@ from conftest import GOLDEN, ROOT
 from paddle import inference
 
 import export
-from models import parameters
+from models import model_io
 from network.preprocessing import Preprocessing
 
 CAT = GOLDEN / 'cat_227.png'
@@ -19,10 +19,10 @@ CAT = GOLDEN / 'cat_227.png'
 def model(tmp_path, seeded_tensors):
     """(parameter directory, tensors, config) of a network with bypasses and an input of 131."""
     wanted = Preprocessing(crop=131, scale=0.5, channel_order='RGB')
-    config = parameters.make_config('1.0', 'complex', 10, conv10_pad=1, preprocessing=wanted)
+    config = model_io.make_config('1.0', 'complex', 10, conv10_pad=1, preprocessing=wanted)
     config['class_names'] = [f'class {number}' for number in range(10)]
     tensors = seeded_tensors('1.0', 'complex', 10)
-    parameters.write_model(tmp_path / 'model', tensors, config)
+    model_io.write_model(tmp_path / 'model', tensors, config)
     return tmp_path / 'model', tensors, config
 
 
@@ -43,7 +43,7 @@ def test_directory_gives_paddles_logits(model, tmp_path, images, capsys):
     predictor.get_input_handle('images').copy_from_cpu(crops)
     predictor.run()
     found = predictor.get_output_handle(predictor.get_output_names()[0]).copy_to_cpu()
-    network = parameters.build_network(tensors, config)
+    network = model_io.build_network(tensors, config)
     network.eval()
     wanted = network(paddle.to_tensor(crops)).numpy()
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())

@@ -15,7 +15,7 @@ import export
 import reader
 from caffe_format.writing import deploy_prototxt
 from exports import onnx_file
-from models import parameters
+from models import model_io
 from network.preprocessing import Preprocessing, preprocessing_of
 
 CAT = GOLDEN / 'cat_227.png'
@@ -23,12 +23,12 @@ OTHER_INPUT = Preprocessing(crop=131, mean=(120.5, 110, 100), scale=0.5, channel
 
 
 def model_of(seeded_tensors, version='1.1', bypass=None, class_num=10, **others):
-    config = parameters.make_config(version, bypass, class_num, **others)
+    config = model_io.make_config(version, bypass, class_num, **others)
     return seeded_tensors(version, bypass, class_num), config
 
 
 def paddle_logits(tensors, config, images):
-    network = parameters.build_network(tensors, config)
+    network = model_io.build_network(tensors, config)
     network.eval()
     return network(paddle.to_tensor(images)).numpy()
 
@@ -88,12 +88,12 @@ def test_batches_of_any_size_give_the_same(seeded_tensors, images):
 def test_names_are_caffes(seeded_tensors):
     from google.protobuf import text_format
 
-    from caffe_format.messages import NetParameter
+    from caffe_format.proto import NetParameter
 
     tensors, config = model_of(seeded_tensors, '1.1', 'complex')
     nodes = {node.name for node in onnx_file.build(tensors, config).graph.node}
     net = text_format.Parse(
-        deploy_prototxt(parameters.make_config('1.1', 'complex', 10)), NetParameter()
+        deploy_prototxt(model_io.make_config('1.1', 'complex', 10)), NetParameter()
     )
     layers = {layer.name.decode() for layer in net.layer}
     assert len(layers) > 60
@@ -116,7 +116,7 @@ def test_metadata_tell_classes_and_preprocessing(seeded_tensors):
 @pytest.fixture
 def directory(tmp_path, seeded_tensors):
     tensors, config = model_of(seeded_tensors, class_num=3, class_names=['a', 'b', 'c'])
-    parameters.write_model(tmp_path / 'model', tensors, config)
+    model_io.write_model(tmp_path / 'model', tensors, config)
     return tmp_path / 'model'
 
 

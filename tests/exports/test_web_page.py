@@ -18,7 +18,8 @@ import export
 import reader
 from common.console import UserError
 from exports import browser, web_page
-from models import packed, parameters
+from models import model_io
+from models.formats import packed
 from network.preprocessing import Preprocessing, preprocessing_of
 
 CAT = GOLDEN / 'cat_227.png'
@@ -75,7 +76,7 @@ def made(seeded_tensors, tmp_path_factory):
     """Function (version, bypass, class_num, **make_config's) -> (packed file, tensors, config)."""
 
     def make(version='1.1', bypass=None, class_num=3, **others):
-        config = parameters.make_config(version, bypass, class_num, **others)
+        config = model_io.make_config(version, bypass, class_num, **others)
         path = tmp_path_factory.mktemp('packed') / 'my.sqz'
         path.write_bytes(pack(seeded_tensors(version, bypass, class_num), config))
         tensors, config = packed.read_packed(path)
@@ -93,7 +94,7 @@ def paddle_logits(tensors, config, picture):
     """What Paddle computes of a picture, uint8 [h, w, 3] BGR."""
     wanted = preprocessing_of(config)
     crop = reader.centre_crop(reader.resize(picture, wanted), wanted.crop)
-    network = parameters.build_network(tensors, config)
+    network = model_io.build_network(tensors, config)
     network.eval()
     return network(paddle.to_tensor(reader.network_input(crop[None], wanted))).numpy()[0]
 
@@ -270,7 +271,7 @@ def test_what_is_no_picture_is_told(chromium, made):
 def test_command_packs_what_is_not_packed(made, seeded_tensors, tmp_path, monkeypatch, capsys):
     """A script stands for compress.py, which takes a minute and has its own tests."""
     path, _, config = made()
-    parameters.write_model(tmp_path / 'model', seeded_tensors('1.1', None, 3), config)
+    model_io.write_model(tmp_path / 'model', seeded_tensors('1.1', None, 3), config)
     script = tmp_path / 'compress.py'
     script.write_text(
         'import pathlib, shutil, sys\n'

@@ -22,15 +22,15 @@ import safetensors.numpy
 
 import reader
 from common.device import CPU, choose_device, count_gpus
-from models import parameters
+from evaluation.evaluator import Evaluator
+from models import model_io
 from network.preprocessing import Preprocessing
-from results.evaluation import Evaluator
+from runs.checkpoint import checkpoint_files
 from squeezenet import blobs
-from training.checkpoint import checkpoint_files
-from training.feed import device_input, feed
 from training.precision import LOWEST_CAPABILITY, Precision
 from training.solver import SGD
 from training.step import Learner, SharedDropout, train_step
+from training.to_device import device_input, feed
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / 'data'
@@ -62,11 +62,11 @@ def gpu():
 def updates(device, amp=None, count=12, dropout=0.0):
     """(losses, weights) of `count` updates on the golden pictures' noisy copies."""
     paddle.set_device(device.name)
-    tensors, config = parameters.read_model(WEIGHTS)
+    tensors, config = model_io.read_model(WEIGHTS)
     config['class_num'] = 10
     for name in ('conv10.weight', 'conv10.bias'):
         tensors[name] = tensors[name][:10]
-    network = parameters.build_network(tensors, config, SharedDropout(dropout))
+    network = model_io.build_network(tensors, config, SharedDropout(dropout))
     solver = SGD(dict(network.named_parameters()))
     learner = Learner(network, Precision(amp))
     rng = np.random.default_rng(5)
@@ -86,8 +86,8 @@ def iter_closing(items):
 
 
 def test_golden_blobs(gpu, images, activations, official_tensors):
-    config = parameters.make_config('1.1', None, 1000)
-    found = blobs(parameters.build_network(official_tensors, config), images)
+    config = model_io.make_config('1.1', None, 1000)
+    found = blobs(model_io.build_network(official_tensors, config), images)
     for blob, value in found.items():
         golden = {
             field: activations[f'official_v1.1|{blob}|{field}'] for field in ('index', 'value')
@@ -118,7 +118,7 @@ def test_mixed_precision_falls_to_the_same_loss(gpu, amp):
 
 @pytest.mark.parametrize('amp', those_it_has('bfloat16', 'float16'))
 def test_mixed_precision_keeps_activations_short(gpu, amp):
-    network = parameters.build_network(*parameters.read_model(WEIGHTS))
+    network = model_io.build_network(*model_io.read_model(WEIGHTS))
     network.train()
     with Precision(amp).autocast():
         output = network.features(paddle.ones([2, 3, 227, 227]))
@@ -213,13 +213,13 @@ def test_infer_gives_the_cpus_answers(tmp_path):
 def test_speeds_are_told(gpu, capsys):
     """Not a check of speed: images/s, and the share of the time that the GPU waits for the host."""
     told = {'gpu': str(gpu), 'paddle': paddle.__version__}
-    tensors, config = parameters.read_model(WEIGHTS)
+    tensors, config = model_io.read_model(WEIGHTS)
     crops = np.random.default_rng(0).integers(0, 256, (64, 227, 227, 3), np.uint8)
     evaluator = Evaluator(tensors, config, gpu)
     labels = np.zeros(64, np.int64)
     told['inference images/s'] = 64 / seconds(lambda: evaluator.network(crops))
     for amp in (None, 'float16'):
-        network = parameters.build_network(tensors, config, SharedDropout(0.5))
+        network = model_io.build_network(tensors, config, SharedDropout(0.5))
         solver, learner = SGD(dict(network.named_parameters())), Learner(network, Precision(amp))
 
         def fed(learner=learner, solver=solver):

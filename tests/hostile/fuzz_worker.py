@@ -31,10 +31,10 @@ from PIL import Image  # noqa: E402
 import reader  # noqa: E402
 from caffe_format import caffemodel  # noqa: E402
 from common.console import UserError  # noqa: E402
-from models import parameters  # noqa: E402
+from models import model_io  # noqa: E402
 from network.preprocessing import RESIZES, Preprocessing  # noqa: E402
 from pictures import lists  # noqa: E402
-from training import checkpoint  # noqa: E402
+from runs import checkpoint  # noqa: E402
 
 CRAFTED, MUTATED = {}, {}
 for _module in (
@@ -71,11 +71,11 @@ def read_caffemodel(folder):
 
 def read_model(path, folder):
     """What is read must be a whole network, and come back the same when it is written."""
-    tensors, config = parameters.read_model(path, say=check_message)
+    tensors, config = model_io.read_model(path, say=check_message)
     for name, value in tensors.items():
         expect(value.dtype == np.float32 and np.isfinite(value).all(), f'{name} is not sound')
-    parameters.write_model(folder / 'written', tensors, config)
-    again, config_again = parameters.read_model(folder / 'written', say=check_message)
+    model_io.write_model(folder / 'written', tensors, config)
+    again, config_again = model_io.read_model(folder / 'written', say=check_message)
     expect(same_json(config, config_again), 'config.json does not come back')
     same = all(value.tobytes() == again[name].tobytes() for name, value in tensors.items())
     expect(list(tensors) == list(again) and same, 'the tensors do not come back')

@@ -13,7 +13,7 @@ from hostile_models import tensors
 from mutations import FLOATS, INTEGERS, TEXTS, mutate_bytes
 
 from caffe_format.layers import build_net
-from caffe_format.messages import V1_TYPES, NetParameter, kind_of, name_of
+from caffe_format.proto import V1_TYPES, NetParameter, kind_of, name_of
 
 OFFICIAL = Path(__file__).parents[2] / 'data' / 'squeezenet_v1.1.caffemodel'
 

@@ -13,10 +13,10 @@ import numpy as np
 import safetensors.numpy
 from mutations import NESTED, mutate_bytes, mutate_json
 
-from models import parameters
+from models import model_io
 from network import architecture
-from training import checkpoint
-from training.state import RunState
+from runs import checkpoint
+from runs.state import RunState
 
 
 @functools.lru_cache(None)
@@ -61,7 +61,7 @@ def split_safetensors(content):
 
 @functools.lru_cache(None)
 def config():
-    return parameters.make_config('1.1', None, 2, class_names=['a', 'b'], source={'file': 'x'})
+    return model_io.make_config('1.1', None, 2, class_names=['a', 'b'], source={'file': 'x'})
 
 
 @functools.lru_cache(None)

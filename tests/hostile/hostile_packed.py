@@ -10,7 +10,7 @@ import zlib
 import numpy as np
 from mutations import NESTED, mutate_bytes, mutate_json
 
-from models import packed
+from models.formats import packed
 from network import architecture
 
 

@@ -13,7 +13,7 @@ import tarfile
 from hostile_models import config, tensors
 from mutations import mutate_bytes, mutate_json
 
-from models import paddle_v2
+from models.formats import paddle_v2
 
 
 @functools.lru_cache(None)

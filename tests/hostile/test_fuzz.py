@@ -21,9 +21,10 @@ import pytest
 import reader
 from caffe_format import caffemodel
 from common.console import UserError
-from models import parameters, restricted_pickle
+from models import model_io
+from models.formats import pdparams
 from pictures import decoding, lists
-from training import checkpoint
+from runs import checkpoint
 
 HOSTILE = Path(__file__).parent
 ROOT = HOSTILE.parents[1]
@@ -140,13 +141,13 @@ def test_millions_of_empty_blobs_are_refused_before_they_are_listed(tmp_path):
 
 def test_a_type_that_is_a_tuple_of_2_to_the_60_is_not_spelled_out():
     doubled = b'N' + b'2\x86' * 60
-    with pytest.raises(restricted_pickle.PickleRefused, match="array of 'tuple'; floats"):
-        restricted_pickle.load_arrays(hostile_pickles._array(code=doubled))
+    with pytest.raises(pdparams.PickleRefused, match="array of 'tuple'; floats"):
+        pdparams.load_arrays(hostile_pickles._array(code=doubled))
 
 
 def test_a_pickle_of_endless_steps_is_refused():
-    with pytest.raises(restricted_pickle.PickleRefused, match='more than 200000 steps'):
-        restricted_pickle.load_arrays(b'\x80\x02' + b'(' * 3_000_000 + b'.')
+    with pytest.raises(pdparams.PickleRefused, match='more than 200000 steps'):
+        pdparams.load_arrays(b'\x80\x02' + b'(' * 3_000_000 + b'.')
 
 
 def test_tensors_in_a_dictionary_are_read_by_protocol_2():
@@ -154,7 +155,7 @@ def test_tensors_in_a_dictionary_are_read_by_protocol_2():
     value = np.ones(2, np.float32)
     content = pickle.dumps({'a': hostile_pickles.Command(tuple, ('name', value))}, 2)
     assert b'__builtin__' in content
-    assert restricted_pickle.load_arrays(content)['a'].tolist() == [1.0, 1.0]
+    assert pdparams.load_arrays(content)['a'].tolist() == [1.0, 1.0]
 
 
 def test_error_messages_do_not_quote_megabytes(tmp_path):
@@ -164,7 +165,7 @@ def test_error_messages_do_not_quote_megabytes(tmp_path):
         (tmp_path / name).write_bytes(content)
     (tmp_path / 'list.txt').write_text(f'{text} 0')
     with pytest.raises(UserError) as first:
-        parameters.read_model(tmp_path)
+        model_io.read_model(tmp_path)
     pictures = lists.read_list(tmp_path / 'list.txt')
     with pytest.raises(UserError) as second:
         lists.check_files_exist(pictures)
@@ -298,7 +299,7 @@ def test_a_config_cannot_point_outside_of_its_folder(tmp_path):
     config = {**hostile_models.config(), 'class_names': names, 'source': {'file': '../x'}}
     for name, content in hostile_models._with_config(config).items():
         (tmp_path / name).write_bytes(content)
-    tensors, found = parameters.read_model(tmp_path)
-    parameters.write_model(tmp_path / 'out', tensors, found)
+    tensors, found = model_io.read_model(tmp_path)
+    model_io.write_model(tmp_path / 'out', tensors, found)
     assert json.loads((tmp_path / 'out' / 'config.json').read_text())['class_names'] == names
     assert sorted(os.listdir(tmp_path / 'out')) == ['config.json', 'model.safetensors']

@@ -7,7 +7,7 @@ import pytest
 
 from common import console
 from common.console import UserError
-from models.parameters import make_config, read_model, write_model
+from models.model_io import make_config, read_model, write_model
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from common.console import UserError
-from models import deep_compression
-from models.parameters import read_model
+from models.formats import deep_compression
+from models.model_io import read_model
 from network import architecture
 
 SHAPES = {

@@ -11,9 +11,9 @@ import paddle
 import pytest
 from conftest import ROOT
 
-from models import inference, parameters
-from models.configuration import make_config
+from models import inference, model_io
 from models.inference import Predictor, build_program
+from network.config import make_config
 from network.preprocessing import Preprocessing
 
 SMALL = Preprocessing(resize_size=67, crop=67)
@@ -24,12 +24,12 @@ import sys
 import common.paddle_setup
 import numpy, tempfile
 from common import console
-from models import parameters
+from models import model_io
 from models.inference import Predictor, build_program
 
 @console.one_line_errors
 def main():
-    tensors, config = parameters.read_model(sys.argv[1])
+    tensors, config = model_io.read_model(sys.argv[1])
     for before in sys.argv[2:]:
         exec(before)
     size = config['preprocessing']['crop']
@@ -52,7 +52,7 @@ def predict(model, *before, **environment):
 @pytest.fixture
 def model(tmp_path, seeded_tensors):
     tensors, config = small_model(seeded_tensors)
-    parameters.write_model(tmp_path / 'model', tensors, config)
+    model_io.write_model(tmp_path / 'model', tensors, config)
     return tmp_path / 'model'
 
 
@@ -63,7 +63,7 @@ def small_model(seeded_tensors, **options):
 
 
 def in_dygraph(tensors, config):
-    network = parameters.build_network(tensors, config)
+    network = model_io.build_network(tensors, config)
     network.eval()
     return network(paddle.to_tensor(PICTURE)).numpy()
 

@@ -12,8 +12,8 @@ from conftest import ROOT
 from model_checks import assert_bits, assert_refused, contents
 
 from common.console import UserError
-from models import parameters
-from models.parameters import make_config, read_model, write_model
+from models import model_io
+from models.model_io import make_config, read_model, write_model
 from network import architecture
 from network.preprocessing import Preprocessing
 
@@ -92,7 +92,7 @@ def test_other_floats_become_float32(kind, tmp_path, tensors):
 
 
 def test_pdparams_of_paddle_save_come_back_bit_for_bit(tmp_path, tensors):
-    network = parameters.build_network(tensors, make_config('1.1', None, 3))
+    network = model_io.build_network(tensors, make_config('1.1', None, 3))
     paddle.save(network.state_dict(), str(tmp_path / 'a.pdparams'))
     found, config = read_model(tmp_path / 'a.pdparams')
     assert_bits(found, tensors)
@@ -116,7 +116,7 @@ def test_caffemodel_is_read_with_its_source(official_tensors):
 
 def test_built_network_has_the_parameters_and_the_configuration(tensors):
     config = make_config('1.1', 'simple', 3, conv10_pad=1)
-    network = parameters.build_network(tensors, config, dropout=0.25)
+    network = model_io.build_network(tensors, config, dropout=0.25)
     assert_bits({n: p.numpy() for n, p in network.named_parameters()}, tensors)
     assert network.fire3.bypass == 'simple'
     assert network.dropout.p == 0.25
@@ -187,7 +187,7 @@ def test_missing_and_giant_files_get_one_line(tmp_path):
     assert_refused(tmp_path / 'none', tmp_path / 'none', 'No such file or directory')
     giant = tmp_path / 'a.pdparams'
     with open(giant, 'wb') as file:
-        file.truncate(parameters.MOST_BYTES + 1)  # sparse: takes no room
+        file.truncate(model_io.MOST_BYTES + 1)  # sparse: takes no room
     assert_refused(giant, giant, 'at most 1,073,741,824 are read')
 
 

@@ -15,7 +15,7 @@ from conftest import ROOT
 from model_checks import assert_bits, contents
 
 from common import console, files
-from models.parameters import make_config, read_model, write_model
+from models.model_io import make_config, read_model, write_model
 from network import architecture
 
 tensors, config, model = model_checks.tensors, model_checks.config, model_checks.model
@@ -41,17 +41,17 @@ FILL_THE_DISK = """
 import resource, sys
 import numpy
 from caffe_format import caffemodel
-from caffe_format.messages import NetParameter
+from caffe_format.proto import NetParameter
 from common import console, files
 from common.console import UserError
-from models import parameters
+from models import model_io
 from network import architecture
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # bytes a file: room for config.json
 shapes = architecture.parameter_shapes('1.1', None, 5)
 tensors = {name: numpy.zeros(shape, 'f4') for name, shape in shapes.items()}
-config = parameters.make_config('1.1', None, 5)
-write = console.one_line_errors(parameters.write_model)
+config = model_io.make_config('1.1', None, 5)
+write = console.one_line_errors(model_io.write_model)
 sys.exit(write(sys.argv[1], tensors, config))
 """
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from common.console import UserError
-from models import packed
-from models.packed import Packed, PackedLayer
-from models.parameters import make_config
+from models.formats import packed
+from models.formats.packed import Packed, PackedLayer
+from models.model_io import make_config
 from network import architecture
 
 

@@ -11,10 +11,10 @@ import pytest
 from model_checks import assert_bits, assert_refused
 
 from common.console import UserError
-from models import paddle_v2
-from models.configuration import Told, make_config
-from models.parameters import read_model
+from models.formats import paddle_v2
+from models.model_io import read_model
 from network import architecture
+from network.config import Told, make_config
 from network.preprocessing import Preprocessing
 
 CONFIG = make_config('1.1', None, 3)

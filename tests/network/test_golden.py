@@ -7,7 +7,7 @@ import numpy as np
 import paddle
 import pytest
 
-from models import parameters
+from models import model_io
 from models.inference import Predictor, build_program
 from network import architecture
 from network.numpy_network import NumpyNetwork
@@ -30,8 +30,8 @@ def model_of(official_tensors, seeded_tensors):
     def model_of(net):
         _, version, bypass = net
         if net == OFFICIAL:
-            return official_tensors, parameters.make_config(version, bypass, 1000)
-        return seeded_tensors(version, bypass), parameters.make_config(version, bypass, 10)
+            return official_tensors, model_io.make_config(version, bypass, 1000)
+        return seeded_tensors(version, bypass), model_io.make_config(version, bypass, 10)
 
     return model_of
 
@@ -56,7 +56,7 @@ def assert_equal(found, golden, where):
 
 @each_net
 def test_every_blob_is_caffes(net, model_of, images, activations, caffe):
-    found = blobs(parameters.build_network(*model_of(net)), images)
+    found = blobs(model_io.build_network(*model_of(net)), images)
     in_caffe = {blob for name, blob, _ in (key.split('|') for key in activations) if name == net[0]}
     assert set(found) == in_caffe
     for blob in found:

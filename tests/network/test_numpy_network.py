@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from models.configuration import make_config
 from models.inference import Predictor, build_program
 from network import architecture
+from network.config import make_config
 from network.numpy_network import NumpyNetwork
 from network.preprocessing import Preprocessing
 

@@ -12,8 +12,8 @@ import pytest
 import train
 from common.console import UserError
 from common.device import CPU
-from models import parameters
-from results import precision
+from evaluation import precision
+from models import model_io
 from training.precision import check_precision
 from training.step import FrozenFeatures
 
@@ -39,7 +39,7 @@ def test_what_a_processor_cannot_do_is_refused(told_of_amx, tmp_path):
 
 @needs_bfloat16
 def test_features_are_within_a_fiftieth_of_the_largest(seeded_tensors, pixels):
-    config = parameters.make_config('1.1', None, 10)
+    config = model_io.make_config('1.1', None, 10)
     crops, labels = pixels.astype(np.uint8), np.arange(2)
     exact, rounded = (
         FrozenFeatures(seeded_tensors('1.1'), config, 'pool5', digits)(None, crops, labels)[0]

@@ -1,0 +1,1 @@
+"""Pictures of results: plotting, grids of photos, the confusion matrix."""

@@ -1,1 +1,0 @@
-"""Evaluation, and results to look at."""

@@ -1,0 +1,331 @@
+"""How a training run begins: from a model, from Caffe's fillers, or from a checkpoint."""
+
+import hashlib
+import json
+import os
+from argparse import Namespace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import paddle
+
+from common.console import UserError, printable
+from evaluation.evaluator import known_names, read_labelled
+from models import model_io
+from network import architecture
+from network.config import check_config, told
+from pictures import lists
+from pictures.decoding import check_picture, load_picture
+from pictures.image_folder import print_counts, write_lists
+from runs import run_directory
+from runs.caching import kept
+from runs.checkpoint import load_newest
+from runs.state import RunState
+from training import distributed
+from training.head import fit_head
+from training.step import check_freeze
+
+LISTS = ('train_list', 'val_list', 'test_list')
+MANY = 5000  # pictures, from which on half as many epochs will do
+
+
+class Start(NamedTuple):
+    """tensors: {name: float32 array}; moments: the solver's, {kind: the same}; state: RunState."""
+
+    tensors: dict
+    moments: dict
+    state: RunState
+
+
+def make_lists(options):
+    """Lists of the folder that the command names, in --output; or those that lie in the folder.
+
+    Sets options.train_list, val_list and test_list. Raises UserError or OSError.
+    """
+    folder = Path(options.folder)
+    place = folder
+    if not (folder / 'train.txt').is_file() or not (folder / 'val.txt').is_file():
+        place = Path(options.output) / 'lists'
+        made = write_lists(folder, place, 0.2, options.seed, check_picture)
+        for remark in made.remarks:
+            print(printable(remark))
+        print_counts(made)
+    options.train_list, options.val_list = str(place / 'train.txt'), str(place / 'val.txt')
+    options.test_list = str(place / 'test.txt') if (place / 'test.txt').is_file() else None
+    print(f'lists: {place}', flush=True)
+
+
+def check(options):
+    """What the command line asks for must be there and fit together; nothing is written.
+
+    Raises UserError or OSError.
+    """
+    train_list = lists.read_list(options.train_list, options.data_dir)
+    class_num, names = _classes(options, train_list)
+    for name in LISTS:
+        if path := getattr(options, name):
+            pictures = _read_checked(path, options, class_num, names)
+            if not options.skip_bad:
+                lists.check_files_exist(pictures)
+            if name != 'train_list' and (both := lists.count_shared(train_list, pictures)):
+                print(
+                    f'{both} pictures are in the train list and in the {name[:-5]} list: '
+                    f'{name[:-5]} top-1 will flatter'
+                )
+    _remark_classes(train_list, names)
+    if not options.resume:
+        check_freeze(options.freeze, _version(options))
+
+
+def _read_checked(path, options, class_num, names):
+    """A list whose labels fit the train list's classes, by names or by numbers."""
+    own = lists.class_names_beside(path)
+    if own and names:
+        lists.map_labels(own, names)  # says which class does not fit
+        return lists.read_list(path, options.data_dir, len(own))
+    return lists.read_list(path, options.data_dir, class_num)
+
+
+def _remark_classes(train_list, names):
+    counts = train_list.class_counts()
+    if gaps := lists.label_gaps(train_list, names):
+        print(printable(gaps))
+    few, many = counts[counts > 0].min(), counts.max()
+    if many > 3 * few:
+        print(f'the classes have {few} to {many} pictures; --balance makes each count alike')
+
+
+def _version(options):
+    """The version of the network that the run starts from, which must be readable."""
+    if options.from_scratch:
+        return options.version
+    return _read_model(options, say=_nothing)[1]['version']
+
+
+def _read_model(options, say=print):
+    path = options.model or model_io.default_model()
+    return model_io.read_model(path, told(options), say)
+
+
+def read_lists(options, config, left_out):
+    """(train, val, test) PictureLists as the run uses them; test is None without --test_list.
+
+    Labels are the model's, found by the classes' names where both sides have them; `left_out` is
+    what --skip_bad leaves out.
+    """
+    found = []
+    for name in LISTS:
+        path = getattr(options, name)
+        pictures = path and read_labelled(path, options.data_dir, config, say=_nothing)
+        found.append(pictures and pictures.without(left_out.get(name, [])))
+    return found
+
+
+def last_iteration(options, epoch_iterations, pictures):
+    """The number of updates of a whole run: --max_iter, or --epochs of them."""
+    epochs = options.epochs
+    if epochs is None:
+        epochs = 10 if pictures < MANY else 5
+    return options.max_iter or epochs * epoch_iterations
+
+
+def class_weights(train_list, config):
+    """float32 Tensor [C]: what a picture of each class counts, so that the classes count alike."""
+    counts = np.bincount(train_list.labels, minlength=config['class_num'])
+    classes = (counts > 0).sum()
+    return paddle.to_tensor((len(train_list) / classes / np.maximum(counts, 1)).astype('float32'))
+
+
+def stored_options(options):
+    """The options of the run in --output."""
+    run_directory.choose_output(options)
+    return load_newest(run_directory.checkpoints_of(options), _nothing)[2].options
+
+
+def _nothing(_):
+    pass
+
+
+def shared_start(options, rank):
+    """(Start, options) of rank 0's making, the same in every process."""
+    head, start = None, Start({}, {}, None)
+    if rank == 0:
+        start = resume(options) if options.resume else begin(options)
+        kinds = sorted(start.moments)
+        head = {'state': start.state.to_json(), 'options': vars(options), 'moments': kinds}
+    head = json.loads(distributed.broadcast_text(json.dumps(head)))
+    state = RunState.from_json(head['state'])
+    config = state.config
+    shapes = architecture.parameter_shapes(config['version'], config['bypass'], config['class_num'])
+    zeros = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    tensors = distributed.broadcast_arrays({**zeros, **start.tensors})  # in the order of `zeros`
+    moments = {
+        kind: distributed.broadcast_arrays({**zeros, **start.moments.get(kind, {})})
+        for kind in head['moments']
+    }
+    return Start(tensors, moments, state), Namespace(**head['options'])
+
+
+def resume(options):
+    """The Start that the newest sound checkpoint in --output holds."""
+    folder = run_directory.checkpoints_of(options)
+    tensors, moments, state = load_newest(folder, report=print)
+    for name, before in state.lists.items():
+        _compare_list(name, options, before)
+    names = lists.class_names_beside(options.train_list)
+    if names and not _knows(state.config, len(names), names):
+        raise UserError(
+            f'{Path(options.train_list).parent / "classes.txt"}: has other names than the run in '
+            f'{options.output} began with; --resume needs the same'
+        )
+    config = check_config(state.config, folder)
+    model_io.check_tensors(tensors, config, folder)
+    _lengthen(options, state)
+    print(f'resuming {options.output} after iteration {state.iteration}', flush=True)
+    return Start(tensors, moments, state)
+
+
+def _lengthen(options, state):
+    """Take the new --epochs (or --max_iter): after a run's end, the rate begins again."""
+    count = state.pictures
+    each = -(-count // (state.group_batch * options.iter_size))
+    before = last_iteration(Namespace(**state.options), each, count)
+    now = last_iteration(options, each, count)
+    if now < state.iteration:
+        raise UserError(
+            f'--epochs or --max_iter end the run at iteration {now}, and it has made '
+            f'{state.iteration} already; give more'
+        )
+    if now > before == state.iteration:
+        state.cycle_start = state.iteration
+        print(f'going on to iteration {now}: the learning rate begins again at {options.lr:g}')
+    state.options = vars(options)
+
+
+def describe_list(path, data_dir):
+    """{'text', 'labels', 'files': sha256 of the list's text, its labels, its pictures' sizes}."""
+    pictures = lists.read_list(path, data_dir)
+    paths = map(pictures.path, range(len(pictures)))
+    sizes = [os.path.getsize(path) if os.path.exists(path) else -1 for path in paths]
+    parts = {
+        'text': Path(path).read_bytes(),
+        'labels': pictures.labels.tobytes(),
+        'files': np.array(sizes, np.int64).tobytes(),
+    }
+    return {name: hashlib.sha256(content).hexdigest() for name, content in parts.items()}
+
+
+def _compare_list(name, options, before):
+    """A line may have been mended; other pictures or labels would make it another run."""
+    path = getattr(options, name)
+    now = describe_list(path, options.data_dir)
+    if now['labels'] != before['labels']:
+        raise UserError(
+            f'{path}: differs from the list that the run in {options.output} began with; --resume '
+            'needs the same pictures in the same order'
+        )
+    if now != before:
+        what = 'lines' if now['text'] != before['text'] else 'pictures'
+        print(f'{path}: its {what} have changed since the run began; it goes on with the new ones')
+
+
+def begin(options):
+    """The Start of a new run: the model's parameters, with a conv10 that fits the classes."""
+    train_list = lists.read_list(options.train_list, options.data_dir)
+    class_num, names = _classes(options, train_list)
+    left_out = _bad_pictures(options) if options.skip_bad else {}
+    tensors, config = _from_fillers(options) if options.from_scratch else _read_model(options)
+    if options.resize:
+        config['preprocessing']['resize'] = options.resize
+    for name in ('temperature', 'threshold'):  # of the network as it was
+        config.pop(name, None)
+    if not _knows(config, class_num, names):
+        config = {**config, 'class_num': class_num, 'class_names': names}
+        if names is None:
+            del config['class_names']
+        tensors, config = new_conv10(tensors, config, options, left_out)
+    described = {
+        name: describe_list(getattr(options, name), options.data_dir)
+        for name in LISTS
+        if getattr(options, name)
+    }
+    count = len(train_list) - len(left_out.get('train_list', []))
+    return Start(tensors, {}, RunState(config, vars(options), described, count, left_out))
+
+
+def _knows(config, class_num, names):
+    """Whether a model tells the very classes of the list, perhaps in another order."""
+    known = known_names(config)
+    if class_num != config['class_num']:
+        return False
+    if names is None and known is not None:
+        print(
+            f'no classes.txt lies beside the train list: its {class_num} labels are taken as the '
+            f"model's, {printable(', '.join(known[:3]))}{', ...' * (class_num > 3)}"
+        )
+    if names is None or known is None:
+        return True
+    try:
+        lists.map_labels(names, known)
+    except UserError:
+        return False
+    return True
+
+
+def new_conv10(tensors, config, options, left_out):
+    """(tensors, config) with a conv10 for config['class_num'] classes; --head says how it begins.
+
+    Caffe's filler is gaussian 0.01, and zero for the bias.
+    """
+    class_num, fitted = config['class_num'], options.head == 'fit'
+    relu = not fitted if options.conv10_relu is None else bool(options.conv10_relu)
+    print(f'conv10 is made anew for {class_num} classes', flush=True)
+    config = {**config, 'conv10_relu': relu}
+    if fitted:
+        train_list, _, _ = read_lists(options, config, left_out)
+        load = kept(options, load_picture)
+        return fit_head(tensors, config, train_list, options, load), config
+    shape = (class_num, *tensors['conv10.weight'].shape[1:])
+    weight = np.random.default_rng(options.seed).normal(0.0, 0.01, shape).astype(np.float32)
+    bias = np.zeros(class_num, np.float32)
+    return {**tensors, 'conv10.weight': weight, 'conv10.bias': bias}, config
+
+
+def _bad_pictures(options):
+    """{list: [indices]} of the pictures that --skip_bad leaves out, each named."""
+    found = {}
+    for name in LISTS:
+        if path := getattr(options, name):
+            pictures = lists.read_list(path, options.data_dir)
+            found[name], lines = lists.bad_pictures(pictures, check_picture)
+            for line in lines:
+                print(printable(f'left out: {line}'))
+    return found
+
+
+def _classes(options, train_list):
+    """(number of classes, their names or None) of the train list and classes.txt beside it."""
+    class_num = train_list.class_num
+    names = lists.class_names_beside(options.train_list)
+    if names and len(names) < class_num:
+        raise UserError(
+            f'{options.train_list}: has labels up to {class_num - 1}, but classes.txt beside it '
+            f'has {len(names)} names'
+        )
+    class_num = len(names) if names else class_num
+    if class_num < 2:
+        raise UserError(f'{options.train_list}: has one class alone; there is nothing to learn')
+    return class_num, names
+
+
+def _from_fillers(options):
+    device = paddle.device.get_device()
+    paddle.set_device('cpu')  # the same numbers, whatever the device
+    paddle.seed(options.seed)
+    config = model_io.make_config(options.version, None, 2)
+    config.update(told(options).said())
+    network = model_io.empty_network(config)
+    tensors = {name: value.numpy() for name, value in network.state_dict().items()}
+    paddle.set_device(device)
+    return tensors, config
