@@ -157,14 +157,14 @@ def to_onnx(args, tensors, config):
 
 
 def to_onnx_int8(args, tensors, config):
-    quantised, onnx_file = exports.load('quantised'), exports.load('onnx_file')
+    int8, onnx_file = exports.load('int8'), exports.load('onnx_file')
     calibrated_on = lists.read_list(args.calibrate, args.data_dir)
     pictures = args.val_list and evaluator.read_labelled(
         args.val_list, args.data_dir, config, notice
     )
     crop = _check_picture(args, config)
     feeds = int8_calibration.calibration_feeds(calibrated_on, config, args.preprocessing)
-    content = quantised.quantise(tensors, config, args.preprocessing, feeds)
+    content = int8.quantise(tensors, config, args.preprocessing, feeds)
     float_content = onnx_file.build(tensors, config, args.preprocessing).SerializeToString()
 
     feed = int8_calibration.feed(crop, config, args.preprocessing)
@@ -173,14 +173,14 @@ def to_onnx_int8(args, tensors, config):
     print(f'int8 and Paddle in float32 on {args.image}: probabilities within {difference:.1e}')
     _write_file(args.output, content)
     print(f'float32 has {len(float_content):,} bytes')
-    print(quantised.speeds(float_content, content, feed))
+    print(int8.speeds(float_content, content, feed))
     if pictures:
         with Meter('comparison', len(pictures)) as meter:
             everyone = np.arange(len(pictures))
             batches = int8_calibration.batches(
                 pictures, config, args.preprocessing, everyone, meter
             )
-            print(quantised.compare(float_content, content, batches))
+            print(int8.compare(float_content, content, batches))
 
 
 def to_paddle(args, tensors, config):

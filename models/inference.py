@@ -32,7 +32,7 @@ class Program(NamedTuple):
     """A network as Paddle Inference takes it: the bytes of its two files."""
 
     network: bytes
-    model_io: bytes
+    parameters: bytes
 
 
 class _Frame(NamedTuple):

@@ -88,7 +88,7 @@ def test_flags_that_do_not_go_together_are_refused(flags, words, capsys):
 
 def test_without_onnx_a_line_says_what_to_install(photos, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, 'onnx', None)  # importing it fails
-    for name in ('int8_network', 'onnx_file', 'quantised'):
+    for name in ('int8_network', 'onnx_file', 'int8'):
         monkeypatch.delitem(sys.modules, f'exports.{name}', raising=False)
         monkeypatch.delattr(exports, name, raising=False)
     assert run(PHOTOS[0], '--precision', 'int8', '--calibrate', photos) == 1
