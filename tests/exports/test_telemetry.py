@@ -21,7 +21,7 @@ class Watch(MetaPathFinder):
 sys.meta_path.insert(0, Watch())
 import exports
 """
-QUANTISED = "exports.load('quantised')"
+QUANTISED = "exports.load('int8')"
 SESSION = """
 try:
     exports.load('onnx_file').session(b'no model')
