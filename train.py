@@ -61,7 +61,7 @@ def main(argv=None):
             numbers = f'float32, {options.amp} up to {options.freeze}'
         print(f'device: {device}, {numbers}, trainers: {options.trainer}')
     if options.show_batch:
-        return summary.show_batch(options)
+        return summary.show_batch(options) if distributed.first() else 0
     lock = prepare(options) if distributed.first() else None
     try:
         if options.trainer == 1 or distributed.launched():
@@ -77,7 +77,8 @@ def prepare(options):
     """Check all that can be wrong; then make room for the run, which is the last thing done."""
     options.output = run_directory.choose_output(options)
     if options.folder and not options.resume:
-        setup.make_lists(options)
+        setup.make_lists(options, Path(options.output) / 'lists')
+        print(f'lists: {Path(options.train_list).parent}', flush=True)
     setup.check(options)
     earlier = run_directory.earlier_run(options.output, options.model) if options.overwrite else []
     lock = run_directory.lock(options.output)

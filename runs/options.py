@@ -3,6 +3,7 @@
 import argparse
 import re
 from pathlib import Path
+from typing import Optional
 
 from common.console import UserError
 from common.files import DATA
@@ -43,21 +44,49 @@ def parse_options(argv=None, resumed=None):
     """argparse.Namespace of the command line; `resumed`: options of the run that is continued."""
     parser = _parser()
     first = parser.parse_args(argv)
+    _check_folder(first, resumed)
     parser.set_defaults(**RECIPES[first.recipe])
     if resumed:
         parser.set_defaults(**resumed)
     options = parser.parse_args(argv)
     if resumed:
         _refuse_changes(options, resumed)
-    options.train_list = str(Path(options.train_list))
-    for name in ('val', 'test'):
-        beside = Path(options.train_list).with_name(f'{name}.txt')
-        if getattr(options, f'{name}_list') is None and (name == 'val' or beside.exists()):
-            setattr(options, f'{name}_list', str(beside))
+    if resumed or not options.folder:  # else start.make_lists gives them
+        _complete_lists(options)
     _check(options)
     if options.output is None and (options.resume or options.overwrite):
         options.output = 'output'
     return options
+
+
+def _complete_lists(options: argparse.Namespace) -> None:
+    """The train list, by default the demo's, and those that lie beside it."""
+    options.train_list = str(Path(options.train_list or DATA / 'train.txt'))
+    for name in ('val', 'test'):
+        beside = Path(options.train_list).with_name(f'{name}.txt')
+        if getattr(options, f'{name}_list') is None and (name == 'val' or beside.exists()):
+            setattr(options, f'{name}_list', str(beside))
+
+
+def _check_folder(first: argparse.Namespace, resumed: Optional[dict]) -> None:
+    """Raises UserError where another flag of the command line would make FOLDER count for nothing.
+
+    `first`: the command line alone; `resumed`: options of the run that is continued.
+    """
+    if first.folder is None:
+        return
+    for name in ('train_list', 'val_list', 'data_dir'):
+        if getattr(first, name) is not None:
+            raise UserError(
+                f'{first.folder} and --{name}: a folder brings its own lists (python reader.py '
+                f'{first.folder} writes them, to be edited and used with --train_list); give one'
+            )
+    before = resumed and (resumed['folder'] or resumed['train_list'])
+    if before and Path(before).resolve() != Path(first.folder).resolve():
+        raise UserError(
+            f'{first.folder} is not what the run that --resume continues is of ({before}); '
+            'leave it out, or start a new run with --model and --output'
+        )
 
 
 def _check(options):
@@ -173,7 +202,7 @@ def _network_flags(parser):
 
 def _picture_flags(parser):
     group = parser.add_argument_group('pictures')
-    group.add_argument('--train_list', default=str(DATA / 'train.txt'), help='lines `path label`')
+    group.add_argument('--train_list', help="lines `path label`; default: the demo's")
     group.add_argument('--val_list', help='default: val.txt beside the train list')
     group.add_argument('--test_list', help='default: test.txt beside it, if there; used once')
     group.add_argument('--data_dir', help="where relative paths start; default: the list's folder")

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from argparse import Namespace
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,22 +39,23 @@ class Start(NamedTuple):
     state: RunState
 
 
-def make_lists(options):
-    """Lists of the folder that the command names, in --output; or those that lie in the folder.
+def make_lists(options: Namespace, place: Path) -> None:
+    """Lists of the folder that the command names, in `place`; or those that lie in the folder.
 
-    Sets options.train_list, val_list and test_list. Raises UserError or OSError.
+    Sets options.train_list, val_list and, unless the command does, test_list. Raises UserError or
+    OSError.
     """
     folder = Path(options.folder)
-    place = folder
-    if not (folder / 'train.txt').is_file() or not (folder / 'val.txt').is_file():
-        place = Path(options.output) / 'lists'
+    if (folder / 'train.txt').is_file() and (folder / 'val.txt').is_file():
+        place = folder
+    else:
         made = write_lists(folder, place, 0.2, options.seed, check_picture)
         for remark in made.remarks:
             print(printable(remark))
         print_counts(made)
     options.train_list, options.val_list = str(place / 'train.txt'), str(place / 'val.txt')
-    options.test_list = str(place / 'test.txt') if (place / 'test.txt').is_file() else None
-    print(f'lists: {place}', flush=True)
+    if options.test_list is None and (place / 'test.txt').is_file():
+        options.test_list = str(place / 'test.txt')
 
 
 def check(options):
@@ -234,10 +236,8 @@ def begin(options):
     """The Start of a new run: the model's parameters, with a conv10 that fits the classes."""
     train_list = lists.read_list(options.train_list, options.data_dir)
     class_num, names = _classes(options, train_list)
-    left_out = _bad_pictures(options) if options.skip_bad else {}
-    tensors, config = _from_fillers(options) if options.from_scratch else _read_model(options)
-    if options.resize:
-        config['preprocessing']['resize'] = options.resize
+    left_out = bad_pictures(options) if options.skip_bad else {}
+    tensors, config = starting_model(options)
     for name in ('temperature', 'threshold'):  # of the network as it was
         config.pop(name, None)
     if not _knows(config, class_num, names):
@@ -252,6 +252,14 @@ def begin(options):
     }
     count = len(train_list) - len(left_out.get('train_list', []))
     return Start(tensors, {}, RunState(config, vars(options), described, count, left_out))
+
+
+def starting_model(options: Namespace) -> tuple[dict, dict]:
+    """(tensors, config) of Caffe's fillers or of --model, fed as the command line says."""
+    tensors, config = _from_fillers(options) if options.from_scratch else _read_model(options)
+    if options.resize:
+        config['preprocessing']['resize'] = options.resize
+    return tensors, config
 
 
 def _knows(config, class_num, names):
@@ -292,10 +300,10 @@ def new_conv10(tensors, config, options, left_out):
     return {**tensors, 'conv10.weight': weight, 'conv10.bias': bias}, config
 
 
-def _bad_pictures(options):
+def bad_pictures(options: Namespace, names: Iterable[str] = LISTS) -> dict[str, list[int]]:
     """{list: [indices]} of the pictures that --skip_bad leaves out, each named."""
     found = {}
-    for name in LISTS:
+    for name in names:
         if path := getattr(options, name):
             pictures = lists.read_list(path, options.data_dir)
             found[name], lines = lists.bad_pictures(pictures, check_picture)

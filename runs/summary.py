@@ -4,12 +4,14 @@ import importlib.metadata
 import json
 import math
 import platform
+import tempfile
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 
 import reader
-from common.files import atomic_write, current_path
+from common.files import atomic_write, check_writable, current_path
 from evaluation import temperature
 from evaluation.activation_map import ActivationMaps, worst_mistakes
 from evaluation.evaluator import class_names, per_class, write_report
@@ -18,7 +20,7 @@ from models import model_io
 from network.preprocessing import preprocessing_of
 from pictures import lists
 from pictures.augmentation import Augmentation
-from runs import html_report
+from runs import html_report, setup
 
 SHOWN = 24  # pictures of --show_batch
 NUMPY_AND_OTHERS = ('numpy', 'opencv-python-headless', 'safetensors')
@@ -198,25 +200,36 @@ def closing_words(run, told):
     return '\n'.join(lines)
 
 
-def show_batch(options):
-    """--show_batch: draw what training sees of the first pictures; returns the exit status."""
+def show_batch(options: Namespace) -> int:
+    """--show_batch: draw what training sees of the first pictures; returns the exit status.
+
+    Lists that a folder needs are gone afterwards. Raises UserError or OSError.
+    """
+    check_writable(options.show_batch)
+    with tempfile.TemporaryDirectory() as place:
+        if options.folder and not options.resume:
+            setup.make_lists(options, Path(place))
+        cells = _batch_cells(options)
+    image_grid.draw_sheet(cells, options.show_batch)
+    print(f'written: {Path(options.show_batch)}, what training sees of {len(cells)} pictures')
+    return 0
+
+
+def _batch_cells(options: Namespace) -> list[tuple[np.ndarray, str, list]]:
+    """The first pictures of the train list, augmented, as image_grid.draw_sheet takes them."""
     pictures = lists.read_list(options.train_list, options.data_dir)
-    _, config = model_io.read_model(options.model or model_io.default_model())
-    if options.resize:
-        config['preprocessing']['resize'] = options.resize
-    augmentation = Augmentation(mirror=0.5 * options.mirror, colour=options.colour)
+    names = lists.class_names_beside(options.train_list)
+    names = names or [str(label) for label in range(pictures.class_num)]
+    if options.skip_bad:
+        pictures = pictures.without(setup.bad_pictures(options, ['train_list'])['train_list'])
+    _, config = setup.starting_model(options)
     sampling = reader.Sampling(
         min(SHOWN, len(pictures)),
         options.seed,
         options.crop,
         options.mirror,
-        augmentation,
+        Augmentation(mirror=0.5 * options.mirror, colour=options.colour),
         fast_decode=options.fast_decode,
     )
-    names = lists.class_names_beside(options.train_list)
-    names = names or [str(label) for label in range(pictures.class_num)]
     crops, labels = next(reader.train_loader(pictures, preprocessing_of(config), sampling, 0))
-    cells = [(crop, names[label], []) for crop, label in zip(crops, labels)]
-    image_grid.draw_sheet(cells, options.show_batch)
-    print(f'written: {Path(options.show_batch)}, what training sees of {len(crops)} pictures')
-    return 0
+    return [(crop, names[label], []) for crop, label in zip(crops, labels)]

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+import train
 from models import model_io
 from network.preprocessing import Preprocessing
 from pictures import lists
@@ -96,6 +97,43 @@ def test_show_batch_draws_what_training_sees_and_trains_nothing(tmp_path):
     assert 'what training sees of 24 pictures' in text
     assert cv2.imread(str(tmp_path / 'sheet.png')).shape[0] > 500
     assert [path.name for path in tmp_path.iterdir()] == ['sheet.png']
+
+
+def test_show_batch_draws_the_folder_that_is_named_and_leaves_nothing(
+    photos, tmp_path, monkeypatch
+):
+    sheets = []
+    monkeypatch.setattr(summary.image_grid, 'draw_sheet', lambda cells, path: sheets.append(cells))
+    monkeypatch.chdir(tmp_path)
+    before = sorted(photos.rglob('*'))
+    assert train.main([str(photos), '--show_batch', 'sheet.png', '--device', 'cpu']) == 0
+    assert train.main([str(photos), '--show_batch', 'sheet.png', '--resize', 'warp']) == 0
+    for cells in sheets:
+        assert {title for _, title, _ in cells} == {'grass', 'gravel', 'brick'}
+    assert list(tmp_path.iterdir()) == [] and sorted(photos.rglob('*')) == before
+
+
+@pytest.mark.parametrize('flag', ['--train_list', '--val_list', '--data_dir'])
+def test_a_folder_and_lists_of_ones_own_are_not_both_taken(photos, flag, capsys):
+    assert train.main([str(photos), flag, 'somewhere']) == 1
+    assert f'and {flag}: a folder brings its own lists' in capsys.readouterr().err
+
+
+def test_a_test_list_beside_a_folder_counts(photos, tmp_path):
+    options = parse_options([str(photos), '--test_list', 'my_test.txt'])
+    assert options.train_list is None  # so nothing takes the demo for it
+    setup.make_lists(options, tmp_path)
+    assert options.train_list == str(tmp_path / 'train.txt') and options.test_list == 'my_test.txt'
+
+
+def test_another_folder_is_not_resumed_into_a_run(taught, photos, tmp_path, capsys):
+    output, _ = taught
+    (tmp_path / 'other').mkdir()
+    resume = '--resume', '--output', str(output)
+    assert train.main([str(tmp_path / 'other'), *resume]) == 1
+    assert 'is not what the run that --resume continues is of' in capsys.readouterr().err
+    stored = setup.stored_options(parse_options(resume))
+    assert parse_options([str(photos), *resume], stored).train_list == stored['train_list']
 
 
 def test_a_test_list_is_used_once_at_the_end(photos, tmp_path):
