@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-import common.paddle_setup  # noqa: F401 - before Paddle
+import common.paddle_start  # noqa: F401 - before Paddle
 
 import reader
 from common.console import Meter, UserError, one_line_errors, printable

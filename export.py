@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-import common.paddle_setup  # noqa: F401 - before Paddle
+import common.paddle_start  # noqa: F401 - before Paddle
 
 import numpy as np
 import paddle

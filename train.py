@@ -11,7 +11,7 @@ import time
 from itertools import islice
 from pathlib import Path
 
-import common.paddle_setup  # noqa: F401 - before Paddle
+import common.paddle_start  # noqa: F401 - before Paddle
 
 import numpy as np
 import paddle

@@ -6,8 +6,13 @@ import signal
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
+# What ends a program that does not answer it; Windows has no SIGHUP.
+ENDING_SIGNALS = tuple(
+    getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, name)
+)
 MOST_LETTERS = 800  # of a message, which may quote a damaged file
 
 
@@ -19,6 +24,7 @@ def one_line_errors(main):
     """Decorate a command's main: what a user can cause ends in one line and exit status 1."""
 
     @functools.wraps(main)
+    @signals_restored()
     def wrapped(*args, **kwargs):
         _answer_interrupts()
         for stream in (sys.stdout, sys.stderr):
@@ -44,10 +50,33 @@ def _answer_interrupts():
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         raise KeyboardInterrupt
 
-    # paddle_setup leaves SIG_DFL for the time of the imports; `nohup`, say, SIG_IGN, which stays.
-    answered = signal.getsignal(signal.SIGINT) in (signal.default_int_handler, signal.SIG_DFL)
-    if answered and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, interrupt)
+    # paddle_setup leaves SIG_DFL for the time of the imports; a program's own handler stays.
+    if signal.getsignal(signal.SIGINT) in (signal.default_int_handler, signal.SIG_DFL):
+        answer_signal(signal.SIGINT, interrupt)
+
+
+def answer_signal(number, answer):
+    """signal.signal, where that may be: not outside the main thread, whose matter signals are, nor
+    for a signal that is ignored (nohup), which stays so."""
+    if in_main_thread() and signal.getsignal(number) != signal.SIG_IGN:
+        signal.signal(number, answer)
+
+
+def in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+@contextmanager
+def signals_restored():
+    """What answered signals before does so afterwards: a program may call a command's main."""
+    numbers = ENDING_SIGNALS if in_main_thread() else ()
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, answer in before.items():
+            if answer is not None:  # one that is not Python's
+                signal.signal(number, answer)
 
 
 def end_on_signals():
@@ -58,10 +87,9 @@ def end_on_signals():
         signal.signal(number, signal.SIG_DFL)
         raise SystemExit(128 + number)
 
-    for name in ('SIGTERM', 'SIGHUP'):
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, end)
+    for number in ENDING_SIGNALS:
+        if number != signal.SIGINT:
+            answer_signal(number, end)
 
 
 def explain(error):

@@ -1,17 +1,17 @@
 """The device that everything runs on, chosen once."""
 
+import ctypes
 import functools
 import os
 import signal
 import sys
-import threading
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import common.paddle_setup  # noqa: F401 - before Paddle
 
 from common import console
-from common.console import UserError
+from common.console import ENDING_SIGNALS, UserError, in_main_thread
 
 
 class Device(NamedTuple):
@@ -51,11 +51,11 @@ def _signals_kept():
     Meanwhile they end one of our commands at once, as during the other imports: of an exception,
     as console.py would answer, Paddle's start would make another one.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's
+    if not in_main_thread():
+        with _c_handlers_kept():  # Python's part of them is the main thread's, and stays
+            yield
         return
-    numbers = [getattr(signal, name, None) for name in ('SIGINT', 'SIGTERM', 'SIGHUP')]
-    kept = {number: signal.getsignal(number) for number in numbers if number is not None}
+    kept = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
     for number, answer in kept.items():
         if getattr(answer, '__module__', None) == console.__name__:
             signal.signal(number, signal.SIG_DFL)
@@ -65,6 +65,19 @@ def _signals_kept():
         for number, answer in kept.items():
             if answer is not None:  # one that is not Python's
                 signal.signal(number, answer)
+
+
+@contextmanager
+def _c_handlers_kept():
+    """What C calls for a signal, which Python itself sets in the main thread alone."""
+    get, put = ctypes.pythonapi.PyOS_getsig, ctypes.pythonapi.PyOS_setsig
+    get.restype, put.argtypes = ctypes.c_void_p, (ctypes.c_int, ctypes.c_void_p)
+    kept = {int(number): get(int(number)) for number in ENDING_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            put(number, handler)
 
 
 def count_gpus():

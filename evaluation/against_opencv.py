@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-import common.paddle_setup  # noqa: F401 - before Paddle
+import common.paddle_start  # noqa: F401 - before Paddle
 
 import numpy as np
 import paddle

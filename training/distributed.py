@@ -21,7 +21,7 @@ import numpy as np
 import paddle
 import paddle.distributed as dist
 
-from common.console import UserError, explain, printable
+from common.console import UserError, answer_signal, explain, printable
 from common.cores import usable_cores
 from common.device import count_gpus
 
@@ -40,8 +40,7 @@ class StopRequest:
         self.signal = None
         self.parent = multiprocessing.parent_process()
         for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as _trainer and nohup set it
-                signal.signal(number, self._remember)
+            answer_signal(number, self._remember)
 
     def _remember(self, number, _frame):
         if self.signal is not None:
@@ -208,7 +207,7 @@ def _trainer(function, arguments, sender):
 def _watch(processes, messages):
     received = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda signum, _: received.append(signum))
+        answer_signal(number, lambda signum, _: received.append(signum))
     passed_on = 0
     while running := [process for process in processes if process.is_alive()]:
         wait([process.sentinel for process in running], timeout=0.2)
