@@ -18,7 +18,7 @@ import safetensors.numpy
 
 from common.console import UserError, notice
 from common.files import DATA, atomic_write, partial_neighbour, read_regular_file, sync_folder
-from models.formats import packed, paddle_names, paddle_v2, pdparams, refusals
+from models.formats import packed, paddle_names, paddle_v2, pdparams, refusals, tar
 from models.formats.deep_compression import is_net, read_net
 from models.tensors import check_tensors, finish, recognise, refuse_other_types
 from network.config import (
@@ -61,7 +61,7 @@ def read_model(path, told=NOTHING_TOLD, say=notice):
         return _read_safetensors(path, told, say)
     if path.suffix == '.pdparams':
         return _read_pdparams(content, path, told, say)
-    if paddle_v2.is_tar(content):
+    if tar.is_tar(content):
         return paddle_v2.read_tar(content, path, told, say)
     for recognises, read in ((packed.is_packed, packed.read_packed), (is_net, read_net)):
         if recognises(path):

@@ -5,20 +5,18 @@ those days did, by Caffe's layers (`_fire2.squeeze1x1.w0`, `.wbias`) or by defau
 (`___conv_0__.w0`); a tar is what `parameters.to_tar` wrote, with a `.protobuf` beside each.
 """
 
-import gzip
-import io
 import os
 import re
 import shutil
 import struct
-import tarfile
-import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from common.console import UserError
 from common.files import atomic_write, partial_neighbour, read_regular_file
+from models.formats import tar
 from models.tensors import finish
 from network import architecture
 from network.config import config_text, settle
@@ -31,8 +29,6 @@ NAME = re.compile(
 )
 DEFAULT_NAME = re.compile(r'_*conv_(\d{1,9})__\.(?:(w0)|wbias)')
 MOST_BYTES = 256 << 20  # of a parameter, and of an unpacked tar
-MOST_MEMBERS = 10_000
-DAMAGE = (tarfile.TarError, zlib.error, OSError, EOFError, ValueError, OverflowError)  # of a tar
 
 
 def write_directory(directory, tensors, config):
@@ -76,36 +72,22 @@ def read_directory(directory, told, say):
     return _shape(flat, directory, directory, told, say)
 
 
-def is_tar(content):
-    """Whether a file's content is a tar, or a gzip file, which only tars are here."""
-    return content[257:262] == b'ustar' or content.startswith(b'\x1f\x8b')
-
-
 def read_tar(content, path, told, say):
     """(tensors, config) of what `parameters.to_tar` wrote, packed by gzip or not."""
-    try:
-        if content.startswith(b'\x1f\x8b'):
-            with gzip.open(io.BytesIO(content)) as file:
-                content = file.read(MOST_BYTES + 1)
-            if len(content) > MOST_BYTES:
-                raise UserError(f'{path}: unpacks to more than {MOST_BYTES >> 20} MiB')
-        with tarfile.open(fileobj=io.BytesIO(content), mode='r:') as tar:
-            flat = _collect(_members(tar, path), path)
-    except DAMAGE as error:
-        raise UserError(f'{path}: is a damaged tar: {error!s:.200}') from None
+    if content.startswith(tar.GZIP_START):
+        content = tar.gunzip(content, MOST_BYTES, path)
+    flat = _collect(_members(content, path), path)
     if not flat:
         raise UserError(f'{path}: is a tar, but holds no parameters of PaddlePaddle v2')
     return _shape(flat, path, path.parent, told, say)
 
 
-def _members(tar, path):
+def _members(content: bytes, path: Path) -> Iterator[tuple[str, str, memoryview]]:
     """(name, where, content) of the parameters; nothing is unpacked to the disk."""
-    for count, member in enumerate(tar):
-        if count > MOST_MEMBERS:
-            raise UserError(f'{path}: has more than {MOST_MEMBERS} members; no SqueezeNet has')
-        name = member.name.rsplit('/', 1)[-1]
-        if _is_parameter(name) and member.type in (tarfile.REGTYPE, tarfile.AREGTYPE):
-            yield name, f'{path}: {name}', tar.extractfile(member).read()
+    for full_name, body in tar.regular_files(content, path):
+        name = full_name.rsplit('/', 1)[-1]
+        if _is_parameter(name):
+            yield name, f'{path}: {name}', body
 
 
 def _is_parameter(name):
