@@ -34,6 +34,7 @@ from common.console import (
     printable,
 )
 from common.device import CPU, CPU_BY_NUMPY, choose_device
+from common.forking import renew_in_children
 from evaluation import metrics
 from evaluation.activation_map import ActivationMaps
 from evaluation.evaluator import (
@@ -52,7 +53,8 @@ from evaluation.result_file import ResultFile
 from figures import image_grid
 from models import model_io
 from network.config import told
-from pictures import decoding, image_folder, lists
+from pictures import image_folder, lists
+from pictures.in_memory import as_picture
 
 # The network's input pixels that are computed by NumPy: 16 pictures of the usual crop. Paddle takes
 # 1.1 s to start; then it saves 6 ms a picture, and workers that decode beside it 10 to 50 ms.
@@ -258,20 +260,35 @@ class Classifier:
     >>> classify('photo.jpg')  # [('brick', 0.98), ('gravel', 0.01), ...], the likeliest first
     >>> classify(['a.jpg', 'b.jpg'])  # a list of such lists
 
-    A picture is a path, the bytes of a file, an array (uint8 [h, w, 3] in BGR order, as OpenCV has
-    it) or a PIL picture. The five likeliest classes are given; where the model has a threshold and
-    is less sure, ('unknown', the probability of any other than the likeliest) comes first.
+    A picture is a path, the bytes of a file or a file opened for reading bytes (io.BytesIO, an
+    upload), an array as OpenCV has it (uint8: [h, w, 3] in BGR order, [h, w, 4] with alpha, or grey
+    [h, w]), or a PIL picture. The five likeliest classes are given; where the model has a threshold
+    and is less sure, ('unknown', the probability of any other than the likeliest) comes first.
     `fast_decode` reads big JPEGs at a reduced scale, as the command's flag does.
     One Classifier serves any number of threads: they decode at the same time and compute in turns.
+    A forked process may go on using it, on a CPU, and it can be pickled.
     Raises UserError: PictureError for a picture that cannot be read, else for the model.
     """
 
     def __init__(self, model=None, device='auto', precision='float32', fast_decode=False):
-        tensors, config = model_io.read_model(model or model_io.default_model())
+        model = model_io.read_model(model or model_io.default_model())
+        self.__setstate__((model, device, precision, fast_decode))
+
+    def __getstate__(self):
+        return self._made_of
+
+    def __setstate__(self, made_of):
+        """`made_of`: ((tensors, config), device, precision, fast_decode)."""
+        self._made_of = made_of
+        (tensors, config), device, precision, self._fast_decode = made_of
         self._evaluator = Evaluator(tensors, config, choose_device(device), precision=precision)
-        self._fast_decode = fast_decode
         self._threshold = threshold_of(config)
         self.names = class_names(config)
+        self.renew()
+        renew_in_children(self)
+
+    def renew(self):
+        """What a forked child does: the thread that computes in the parent is not there."""
         self._turn = threading.Lock()
 
     def __call__(self, pictures):
@@ -291,7 +308,7 @@ class Classifier:
         if isinstance(picture, (str, os.PathLike)):
             return reader.preprocess(picture, preprocessing, self._fast_decode)
         short_side = reader.reduced_side(preprocessing) if self._fast_decode else None
-        picture = reader.resize(decoding.as_picture(picture, short_side), preprocessing)
+        picture = reader.resize(as_picture(picture, short_side), preprocessing)
         return reader.centre_crop(picture, preprocessing.crop)
 
 

@@ -4,6 +4,7 @@ On a CPU every worker process reads its pictures and runs the network on them to
 but a few numbers travels between processes. On a GPU the workers read and this process computes.
 """
 
+import os
 from pathlib import Path
 from typing import NamedTuple, Optional
 
@@ -219,10 +220,16 @@ class _OnGPU:
 
     def __init__(self, tensors, config, precision):
         self.preprocessing, self.precision = preprocessing_of(config), precision
+        self.process = os.getpid()
         self.network = model_io.build_network(tensors, config)
         self.network.eval()
 
     def __call__(self, crops):
+        if self.process != os.getpid():
+            raise UserError(
+                "a GPU's network does not come with a fork; make the model (Classifier) in the "
+                "child, or start the process by 'spawn'"
+            )
         try:
             return self._logits(crops)
         except MemoryError:

@@ -19,6 +19,7 @@ import paddle.nn.functional as F
 from paddle import inference
 
 from common.console import UserError
+from common.forking import never_free, renew_in_children
 from models import model_io
 from network import architecture
 from network.preprocessing import preprocessing_of
@@ -212,24 +213,31 @@ def _squeeze(layer, parts):
 class Predictor:
     """float32 pictures [N, 3, crop, crop] -> float32 logits [N, class_num], or features.
 
-    Each process makes its own on its first call: what one process loaded, its forked children could
-    not use. `precision` 'bfloat16' computes with fewer digits where the processor can.
+    Each process loads it on its first call, a forked child, too: what its parent loaded has threads
+    that are not the child's. `precision` 'bfloat16' computes with fewer digits where the processor
+    can.
     """
 
     def __init__(self, program, threads=1, precision='float32'):
         self.program, self.threads, self.precision = program, threads, precision
-        self.process = None
+        self._loaded = None
+        renew_in_children(self)
 
     def __call__(self, images):
-        if self.process != os.getpid():
-            self._load()
-        self._input.copy_from_cpu(np.ascontiguousarray(images))
-        self._predictor.run()
-        return self._output.copy_to_cpu()
+        if self._loaded is None:
+            self._loaded = self._load()
+        predictor, input_, output = self._loaded
+        input_.copy_from_cpu(np.ascontiguousarray(images))
+        predictor.run()
+        return output.copy_to_cpu()
 
-    def __getstate__(self):
-        said = ('program', 'threads', 'precision')
-        return {**{name: getattr(self, name) for name in said}, 'process': None}
+    def __reduce__(self):
+        return Predictor, (self.program, self.threads, self.precision)
+
+    def renew(self):
+        """What a forked child does: its first call loads the network once more."""
+        never_free(self._loaded)
+        self._loaded = None
 
     def _load(self):
         with _files(*self.program) as files:
@@ -240,7 +248,6 @@ class Predictor:
             if self.precision == 'bfloat16':
                 config.enable_mkldnn_bfloat16()
             config.set_cpu_math_library_num_threads(self.threads)
-            self._predictor = inference.create_predictor(config)
-        self._input = self._predictor.get_input_handle(self._predictor.get_input_names()[0])
-        self._output = self._predictor.get_output_handle(self._predictor.get_output_names()[0])
-        self.process = os.getpid()
+            predictor = inference.create_predictor(config)
+        input_ = predictor.get_input_handle(predictor.get_input_names()[0])
+        return predictor, input_, predictor.get_output_handle(predictor.get_output_names()[0])

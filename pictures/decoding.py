@@ -30,7 +30,13 @@ from pictures.headers import JPEG_END, JPEG_START, PNG_SIGNATURE, PictureError, 
 cv2.setNumThreads(1)
 
 MAX_FILE_BYTES = 1 << 28
-_ONE_AT_A_TIME = threading.Lock()  # for what changes the process
+_ONE_AT_A_TIME = threading.Lock()  # for what changes the process, and so what a fork copies
+if hasattr(os, 'register_at_fork'):  # not on Windows
+    os.register_at_fork(
+        before=_ONE_AT_A_TIME.acquire,
+        after_in_parent=_ONE_AT_A_TIME.release,
+        after_in_child=_ONE_AT_A_TIME.release,
+    )
 # Kinds for Pillow, with the most pixels and bytes that are read: what takes it 1.6 GB, or 6 s of a
 # processor. EPS is not among them, since Pillow would run another program for it.
 PILLOW_LIMITS = dict.fromkeys(
@@ -97,29 +103,11 @@ def decode_picture(data, short_side=None):
         headers.check_webp_size(data)
         picture = _decode_with_opencv(data, cv2.IMREAD_UNCHANGED)
         if picture is not None:
-            return _turn_upright(_on_white(picture), headers.webp_exif(data))
+            return _turn_upright(on_white(picture), headers.webp_exif(data))
     elif re.match(rb'BM|P[1-6]\s', data):
         with _silence():
             picture = _decode_with_opencv(data, cv2.IMREAD_COLOR)
     return _decode_with_pillow(data) if picture is None else picture
-
-
-def as_picture(source, short_side=None):
-    """The picture in a file's bytes, a PIL picture, or an array, which must be a picture already.
-
-    `short_side` is of bytes, as for load_picture. Raises PictureError.
-    """
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return decode_picture(bytes(source), short_side)
-    if isinstance(source, np.ndarray):
-        shape = source.shape
-        if source.dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or not source.size:
-            kind = f'{source.dtype} {list(shape)}'
-            raise PictureError(f'an array of {kind}; it must be uint8 [height, width, 3], BGR')
-        return np.ascontiguousarray(source)
-    if hasattr(source, 'getexif'):
-        return _pillow_to_bgr(source.copy(), b'')  # the copy is of no format
-    raise PictureError(f'a picture cannot be made of {type(source).__name__}')
 
 
 # --------------------------------------------------------------------------------------------------
@@ -216,7 +204,7 @@ def _decode_with_pillow(data):
             _check_limits(image, data)
             with _silence() if image.format == 'TIFF' else nullcontext():
                 image.load()
-            return _pillow_to_bgr(image, data)
+            return pillow_to_bgr(image, data)
     except PictureError:
         raise
     except UnidentifiedImageError:
@@ -263,7 +251,7 @@ def _check_rows(png, data):
         raise PictureError('cannot decode: a damaged PNG file, rows are missing')
 
 
-def _pillow_to_bgr(image, data):
+def pillow_to_bgr(image, data):
     from PIL import Image, ImageOps
 
     if image.format == 'PNG':
@@ -296,7 +284,7 @@ def _unknown_kind(data):
     return 'no kind of picture that is known here'
 
 
-def _on_white(picture):
+def on_white(picture):
     """uint8 [h, w, 4] BGRA, or [h, w, 3] BGR, to [h, w, 3] BGR."""
     if picture.shape[2] == 3:
         return picture
