@@ -1,35 +1,16 @@
 """What a model answers of a picture: names with probabilities, and `unknown` where it is unsure."""
 
-import math
-
-from common.console import UserError
-
 UNKNOWN = 'unknown'
 
 
-def temperature_of(config):
-    """What logits are divided by before softmax: the configuration's, or 1. Raises UserError."""
-    temperature = _number(config, 'temperature', 1.0)
-    if temperature <= 0:
-        raise UserError(f'the configuration: temperature is {temperature}; it must be above 0')
-    return temperature
+def temperature_of(config: dict) -> float:
+    """What logits are divided by before softmax: the configuration's, or 1."""
+    return float(config.get('temperature') or 1.0)
 
 
-def threshold_of(config):
+def threshold_of(config: dict) -> float:
     """Below which probability of the likeliest class the answer is `unknown`; 0 for never."""
-    threshold = _number(config, 'threshold', 0.0)
-    if not 0 <= threshold <= 1:
-        raise UserError(f'the configuration: threshold is {threshold}; it must be 0 to 1')
-    return threshold
-
-
-def _number(config, name, default):
-    value = config.get(name)
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise UserError(f'the configuration: {name} is {value!r:.99}; it must be a number')
-    return float(value)
+    return float(config.get('threshold') or 0.0)
 
 
 def answer(classes, probabilities, names, threshold=0.0):

@@ -63,7 +63,7 @@ def check_choice(version, bypass, class_num):
     if bypass not in BYPASSES:
         raise ValueError(f"bypass is {bypass!r}; it must be None, 'simple' or 'complex'")
     if isinstance(class_num, bool) or not isinstance(class_num, int) or class_num < 1:
-        raise ValueError(f'class_num is {class_num!r}; it must be a whole number of at least 1')
+        raise ValueError(f'class_num is {class_num!r:.99}; it must be a whole number of at least 1')
 
 
 def stages(version='1.1', bypass=None, class_num=1000):

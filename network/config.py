@@ -13,11 +13,13 @@ from typing import NamedTuple, Optional
 from common.console import UserError
 from common.files import read_regular_file
 from network import architecture
-from network.preprocessing import Preprocessing
+from network.preprocessing import LARGEST_NUMBER, Preprocessing, check_number
 
 UNSAID = 'bypass', 'conv10_pad', 'conv10_relu'  # by names and shapes
 BYPASS_FLAGS = {'none': None, 'simple': 'simple', 'complex': 'complex'}
 MEANINGS = {'bypass': BYPASS_FLAGS.get, 'conv10_pad': int, 'conv10_relu': bool}
+# What may be recorded of the answers' certainty: of logits' divisor, of a probability.
+CERTAINTY = {'temperature': (1 / LARGEST_NUMBER, LARGEST_NUMBER), 'threshold': (0, 1)}
 MOST_BYTES = 64 << 20  # of config.json; the names of 100,000 classes take a few
 
 
@@ -103,6 +105,9 @@ def check_config(config, where):
     try:
         architecture.check_choice(config['version'], config['bypass'], config['class_num'])
         preprocessing = Preprocessing.from_json(config.get('preprocessing', {}))
+        for name, (least, most) in CERTAINTY.items():
+            if config.get(name) is not None:
+                check_number(name, config[name], least, most)
     except KeyError as error:
         raise UserError(f'{where}: {error.args[0]} is missing') from None
     except (TypeError, ValueError) as error:

@@ -3,12 +3,12 @@
 The defaults are those of SqueezeNet_v1.1/train_val.prototxt of the original release.
 """
 
-import math
 from dataclasses import asdict, dataclass, fields
 
 RESIZES = ('short', 'warp', 'none')
 CHANNEL_ORDERS = ('BGR', 'RGB')
 LARGEST_SIZE = 4096  # pixels; a larger input is a slip
+LARGEST_NUMBER = 1e6  # of means, scales and their inverse; a larger one is a slip
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,17 @@ class Preprocessing:
         for name in ('resize_size', 'crop'):
             value = getattr(self, name)
             if type(value) is not int or not 1 <= value <= LARGEST_SIZE:
-                raise ValueError(f'{name} is {value!r}; it must be 1 to {LARGEST_SIZE} pixels')
+                raise ValueError(f'{name} is {value!r:.99}; it must be 1 to {LARGEST_SIZE} pixels')
         if self.resize != 'none' and self.crop > self.resize_size:
             raise ValueError(f'crop is {self.crop}, larger than resize_size {self.resize_size}')
-        if not (
-            isinstance(self.mean, tuple) and len(self.mean) == 3 and all(map(_real, self.mean))
-        ):
-            raise ValueError(f'mean is {self.mean!r}; it must be three numbers')
-        if not _real(self.scale) or self.scale == 0:
-            raise ValueError(f'scale is {self.scale!r}; it must be a number other than 0')
+        if not isinstance(self.mean, tuple) or len(self.mean) != 3:
+            raise ValueError(f'mean is {self.mean!r:.99}; it must be three numbers')
+        for value in self.mean:
+            check_number('mean', value, -LARGEST_NUMBER, LARGEST_NUMBER)
+        if is_number(self.scale) and self.scale == 0:
+            raise ValueError('scale is 0; it must be a number other than 0')
+        size = abs(self.scale) if is_number(self.scale) else self.scale
+        check_number('scale', size, 1 / LARGEST_NUMBER, LARGEST_NUMBER)
 
     def to_json(self):
         """What config.json holds under `preprocessing`."""
@@ -68,5 +70,20 @@ def preprocessing_of(config):
     return Preprocessing.from_json(config['preprocessing'])
 
 
-def _real(value):
-    return type(value) in (int, float) and math.isfinite(value)
+def is_number(value: object) -> bool:
+    """Whether it is an int or a float, and no bool, which JSON tells from numbers."""
+    return type(value) in (int, float)
+
+
+def check_number(name: str, value: object, least: float, most: float) -> None:
+    """Raises ValueError unless `value` is a number from `least` to `most`; NaN is none."""
+    if not is_number(value):
+        raise ValueError(f'{name} is {value!r:.99}; it must be a number')
+    if not least <= value <= most:  # an int of any size is compared exactly
+        raise ValueError(f'{name} is {shown(value)}; it must be {least:g} to {most:g}')
+
+
+def shown(value: float) -> str:
+    """A number as a message has it, an int of 400 digits in short."""
+    text = repr(value)
+    return text if len(text) < 30 else f'{text[:20]}... ({len(text)} digits)'

@@ -51,7 +51,7 @@ def test_config_that_is_no_json_object_is_refused(text, words, model):
 
 
 @pytest.mark.parametrize(
-    ('change', 'words'),
+    'wrong',
     [
         ({'version': None}, 'version is missing'),
         ({'class_num': None}, 'class_num is missing'),
@@ -75,6 +75,20 @@ def test_config_that_is_no_json_object_is_refused(text, words, model):
         ({'preprocessing': {'crop': 10}}, 'crop is 10; the network needs 17 pixels at least'),
         ({'preprocessing': {'channel_order': 'GRB'}}, "channel_order is 'GRB', not BGR or RGB"),
         ({'preprocessing': {'scale': 0}}, 'scale is 0; it must be a number other than 0'),
+        ({'preprocessing': {'scale': True}}, 'scale is True; it must be a number'),
+        ({'preprocessing': {'scale': 1e-320}}, 'scale is 1e-320; it must be 1e-06 to 1e+06'),
+        ({'preprocessing': {'scale': 10**400}}, 'scale is 1000', '(401 digits); it must be'),
+        ({'preprocessing': {'mean': [0, 0, -(10**400)]}}, 'mean is -1000', '(402 digits); it'),
+        ({'preprocessing': {'mean': [0, 0, '1']}}, "mean is '1'; it must be a number"),
+        ({'preprocessing': {'crop': 10**400}}, 'crop is 1000', 'it must be 1 to 4096 pixels'),
+        ({'class_num': -(10**400)}, 'class_num is -1000', 'it must be a whole number'),
+        ({'temperature': 0}, 'temperature is 0; it must be 1e-06 to 1e+06'),
+        ({'temperature': 1e-320}, 'temperature is 1e-320; it must be 1e-06 to 1e+06'),
+        ({'temperature': 10**400}, 'temperature is 1000', '(401 digits); it must be'),
+        ({'temperature': float('nan')}, 'temperature is nan; it must be'),
+        ({'temperature': False}, 'temperature is False; it must be a number'),
+        ({'threshold': 1.5}, 'threshold is 1.5; it must be 0 to 1'),
+        ({'threshold': 'high'}, "threshold is 'high'; it must be a number"),
         ({'preprocessing': {'std': 0.2}}, 'std: 0.2 is not supported'),
         ({'class_names': ['a', 'b']}, 'class_names must be 3 strings'),
         ({'class_names': ['a', 'b', 3]}, 'class_names must be 3 strings'),
@@ -82,10 +96,11 @@ def test_config_that_is_no_json_object_is_refused(text, words, model):
         ({'class_names': ['a', 'b', '\ud800']}, 'surrogates not allowed'),
     ],
 )
-def test_config_that_cannot_be_followed_is_refused(change, words, model, config):
+def test_config_that_cannot_be_followed_is_refused(wrong, model, config):
+    change, *words = wrong
     changed = {key: value for key, value in {**config, **change}.items() if value is not None}
     (model / 'config.json').write_text(json.dumps(changed))
-    assert_refused(model, model / 'config.json', words)
+    assert_refused(model, model / 'config.json', *words)
 
 
 @pytest.mark.parametrize('class_num', [2, 4, 10**30])
