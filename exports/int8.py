@@ -26,6 +26,8 @@ from network import architecture
 
 OPERATORS = ['Conv', 'Relu', 'MaxPool', 'Concat', 'Add']
 LEFT = ['logits', 'prob']  # nodes that stay as they are
+RANGED = ('Relu', 'Conv', 'Concat', 'Sum', 'Flatten', 'GlobalAveragePool')
+BEFORE_RELU = '/before_relu'
 SHARE = 0.85  # of a channel's range that goes to the weights; 0.7 is as good, 0.5 and 1 are worse
 MOST = 16  # times that a channel is scaled
 MOST_LEVEL = 127  # of a weight
@@ -39,12 +41,7 @@ def quantise(tensors, config, preprocessing, feeds):
 
     Raises UserError where the network makes of these what are no numbers.
     """
-    largest = _largest_of_channels(onnx_file.build(tensors, config, preprocessing), feeds)
-    tensors = _balanced(tensors, config, largest)
-    moments = _input_moments(onnx_file.build(tensors, config, preprocessing), feeds)
-    steps = {}
-    for name, found in moments.items():
-        tensors[name], steps[name] = _rounded(tensors[name], found)
+    tensors, steps = rounded_weights(tensors, config, preprocessing, feeds)
     model = onnx_file.build(tensors, config, preprocessing)
     for node in model.graph.node:
         if node.op_type == 'Sum':  # which the quantiser does not know
@@ -68,6 +65,37 @@ def quantise(tensors, config, preprocessing, feeds):
     del quantised.metadata_props[:]  # the tools' own remarks
     quantised.metadata_props.extend(model.metadata_props)
     return quantised.SerializeToString()
+
+
+def rounded_weights(tensors, config, preprocessing, feeds):
+    """(tensors of nearly the same function, {weight's name: its steps, float32 [O]}), see above.
+
+    Every weight is a multiple, of at most MOST_LEVEL, of its filter's step. Raises UserError where
+    the network makes of `feeds` what are no numbers.
+    """
+    largest = _largest_of_channels(onnx_file.build(tensors, config, preprocessing), feeds)
+    tensors = _balanced(tensors, config, largest)
+    moments = _input_moments(onnx_file.build(tensors, config, preprocessing), feeds)
+    steps = {}
+    for name, found in moments.items():
+        tensors[name], steps[name] = _rounded(tensors[name], found)
+    return tensors, steps
+
+
+def blob_ranges(tensors, config, preprocessing, feeds):
+    """{blob's name: (smallest, largest)} over all feeds: of convolutions after their ReLU, of
+    joined expands, of bypasses, and of the logits."""
+    model = onnx_file.build(tensors, config, preprocessing)
+    nodes = [node for node in model.graph.node if node.op_type in RANGED]
+    names = [node.output[0] for node in nodes if not node.output[0].endswith(BEFORE_RELU)]
+    for name in {*names} - {model.graph.output[0].name}:
+        model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
+    run = onnx_file.session(model.SerializeToString(), outputs=names)
+    limits = [[(blob.min(), blob.max()) for blob in run(feed)] for feed in feeds]
+    return {
+        name: (float(min(low for low, _ in found)), float(max(high for _, high in found)))
+        for name, found in zip(names, zip(*limits))
+    }
 
 
 class _Feeds(quantization.CalibrationDataReader):
