@@ -4,9 +4,11 @@ python export.py --model output/best --to onnx --output my.onnx
 python export.py --model output/best --to onnx_int8 --calibrate my/train.txt --output my8.onnx
 python export.py --model output/best --to paddle --output my_inference
 python export.py --model output/best --to page --output my.html
+python export.py --model output/best --to c --calibrate my/train.txt --output my
 """
 
 import argparse
+import contextlib
 import os
 import subprocess
 import sys
@@ -22,18 +24,19 @@ import exports
 import reader
 from common.console import Meter, UserError, end_on_signals, notice, one_line_errors
 from common.files import DATA, atomic_write, check_folder_writable, check_writable
-from evaluation import evaluator
-from exports import browser, inference_model, int8_calibration, web_page
+from evaluation import evaluator, predictions
+from exports import browser, c_source, inference_model, int8_calibration, web_page
 from models import model_io
 from models.formats import packed
 from models.inference import build_program, program_suffix
 from network.config import add_model_flags, told
-from network.preprocessing import RESIZES, preprocessing_of
+from network.preprocessing import CHANNEL_ORDERS, RESIZES, preprocessing_of
 from pictures import lists
 from pictures.decoding import load_picture
 
 COMPRESS = Path(__file__).with_name('compress.py')
-KINDS = ('onnx', 'onnx_int8', 'paddle', 'page')
+KINDS = ('onnx', 'onnx_int8', 'paddle', 'page', 'c')
+CALIBRATED = ('onnx_int8', 'c')
 PAGE_MODEL = 390_000  # bytes of a packed network that leave room for all else in a page of
 MOST_BYTES = 500_000  # bytes
 TOLERANCE = 1e-3  # of logits, as a part of the largest one where that is above 1
@@ -52,7 +55,8 @@ def parse_arguments(argv=None):
         '--to',
         required=True,
         choices=KINDS,
-        help='ONNX; ONNX in int8; the directory of Paddle Inference; one HTML file that holds all',
+        help='ONNX; ONNX in int8; the directory of Paddle Inference; one HTML file that holds '
+        'all; one C file (and its header) in int8 for devices with little memory',
     )
     parser.add_argument('--output', required=True, type=Path, help='file or directory to write')
     add_model_flags(parser.add_argument_group('what a bare file leaves open'))
@@ -75,11 +79,11 @@ def parse_arguments(argv=None):
     onnx.add_argument(
         '--calibrate',
         metavar='LIST',
-        help='for int8: list of pictures of the usual kind, of which '
+        help='for int8, C: list of pictures of the usual kind, of which '
         f'{int8_calibration.PICTURES} are used; the labels are not. For a page: '
         'what the network is packed on, if it is not yet',
     )
-    onnx.add_argument('--val_list', help='for int8: list on which it is compared with float32')
+    onnx.add_argument('--val_list', help='for int8, C: list on which it is compared with float32')
     onnx.add_argument('--data_dir', help="where the lists' paths start (default: their folders)")
     parser.add_argument_group('Paddle Inference').add_argument(
         '--pdmodel',
@@ -87,21 +91,36 @@ def parse_arguments(argv=None):
         help='the older .pdmodel in place of .json, for Paddle Lite and Paddle Serving; '
         'FLAGS_enable_pir_api=0 does so, too',
     )
+    c = parser.add_argument_group('C')
+    c.add_argument(
+        '--channels',
+        choices=CHANNEL_ORDERS,
+        help="order of a pixel's three bytes in the pictures that the file gets (default: RGB)",
+    )
+    c.add_argument('--class_names', action='store_true', help='put the class names in')
+    c.add_argument(
+        '--no_softmax',
+        action='store_true',
+        help='logits alone, no probabilities; then nothing is in floating point',
+    )
     args = parser.parse_args(argv)
     _check_arguments(parser, args)
     return args
 
 
 def _check_arguments(parser, args):
-    int8 = args.to == 'onnx_int8'
+    int8, c = args.to in CALIBRATED, args.to == 'c'
     if int8 and not args.calibrate:
-        parser.error('--to onnx_int8 needs --calibrate LIST, pictures that show it the ranges')
+        parser.error(f'--to {args.to} needs --calibrate LIST, pictures that show it the ranges')
     for name, fits in (
         ('preprocessing', args.to.startswith('onnx')),
         ('calibrate', int8 or args.to == 'page'),
         ('val_list', int8),
         ('data_dir', args.calibrate),
         ('pdmodel', args.to == 'paddle'),
+        ('channels', c),
+        ('class_names', c),
+        ('no_softmax', c),
     ):
         if getattr(args, name) and not fits:
             parser.error(f'--{name} does not go with --to {args.to}')
@@ -127,6 +146,7 @@ def main(argv=None):
         'onnx_int8': to_onnx_int8,
         'paddle': to_paddle,
         'page': to_page,
+        'c': to_c,
     }
     return write[args.to](args, tensors, config)
 
@@ -135,6 +155,9 @@ def check_output(args):
     """Raises OSError where --output cannot be written."""
     if args.to == 'paddle':
         check_folder_writable(args.output)
+    elif args.to == 'c':
+        for path in c_source.files(args.output):
+            check_writable(path)
     else:
         check_writable(args.output)
 
@@ -230,6 +253,36 @@ def _packed(args, tensors, config):
         return file.read_bytes(), packed.read_packed(file)[0]
 
 
+def to_c(args, tensors, config):
+    c_network, int8 = exports.load('c_network'), exports.load('int8')
+    onnx_file = exports.load('onnx_file')
+    options = c_network.check_options(
+        args, config, predictions.temperature_of(config), predictions.threshold_of(config)
+    )
+    calibrated_on = lists.read_list(args.calibrate, args.data_dir)
+    pictures = args.val_list and evaluator.read_labelled(
+        args.val_list, args.data_dir, config, notice
+    )
+    crop = _check_picture(args, config)
+    network = c_network.build(tensors, config, options, calibrated_on)
+    print(network.check(np.concatenate([crop, crop[:, :, ::-1], crop[:, ::-1]])))
+    found, wanted = (
+        _softmax(network.logits_of_rgb(crop[..., ::-1])),
+        _softmax(_logits(tensors, config, crop)),
+    )
+    difference = np.abs(found - wanted).max()
+    print(f'int8 and Paddle in float32 on {args.image}: probabilities within {difference:.1e}')
+    source, header = c_source.files(args.output)
+    _write_pair((source, network.made.source), (header, network.made.header))
+    if pictures:
+        exact = onnx_file.session(onnx_file.build(tensors, config, True).SerializeToString())
+        with Meter('comparison', len(pictures)) as meter:
+            everyone = np.arange(len(pictures))
+            batches = int8_calibration.batches(pictures, config, True, everyone, meter)
+            print(int8.compare_runs(exact, network.logits_of_rgb, batches))
+    print(c_network.sizes(network))
+
+
 # --- what they share ------------------------------------------------------------------------------
 
 
@@ -268,6 +321,15 @@ def _write_file(path, content):
     with atomic_write(path) as file:
         file.write(content)
     print(f'written: {path} ({len(content):,} bytes)')
+
+
+def _write_pair(*texts):
+    """Write (path, text) pairs, none before all are complete beside their places."""
+    with contextlib.ExitStack() as stack:
+        for path, text in texts:
+            stack.enter_context(atomic_write(path)).write(text.encode())
+    for path, text in texts:
+        print(f'written: {path} ({len(text.encode()):,} bytes)')
 
 
 if __name__ == '__main__':

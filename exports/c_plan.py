@@ -10,7 +10,7 @@ from typing import NamedTuple, Optional
 from network import architecture
 from network.preprocessing import preprocessing_of
 
-LINE, BESIDE, PIXELS = 'line', 'beside', 'pixels'
+LINE, BESIDE, PIXELS = 'line', 'bypass_line', 'pixels'
 
 
 class Buffer(NamedTuple):
@@ -46,7 +46,9 @@ def steps(config):
         target = _target(row, following, sizes[k + 1] * channels[k + 1])
         squeezed = None
         if isinstance(row, architecture.Fire):
-            squeezed = Buffer(f'{row.name}_squeezed', 3, (sizes[k] + 2) * row.s1x1)  # a zero at either end
+            squeezed = Buffer(
+                f'{row.name}_squeezed', 3, (sizes[k] + 2) * row.s1x1
+            )  # a zero at either end
         found.append(Step(row, sizes[k], channels[k + 1], source, target, squeezed))
         source = target
     return found

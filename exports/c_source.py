@@ -54,6 +54,18 @@ def identifier(name):
     return found if re.match('[A-Za-z]', found) else f'net_{found}'.rstrip('_')
 
 
+def files(output) -> tuple:
+    """(source's path, header's path) for --output."""
+    name = stem(output)
+    return tuple(Path(output).with_name(name + suffix) for suffix in ('.c', '.h'))
+
+
+def stem(path) -> str:
+    """The name of both files: --output with or without its .c or .h."""
+    path = Path(path)
+    return path.stem if path.suffix in ('.c', '.h') else path.name
+
+
 def check_name(name):
     """Raises UserError for a file name that no #include can have."""
     if not name or re.search(r'["\\\x00-\x1f\x7f]|[*]/|/[*]|//', name) or '??' in name:
@@ -136,8 +148,8 @@ class _Writer:
         bypass = f', {config["bypass"]} bypass' if config['bypass'] else ''
         size = preprocessing_of(config).crop
         return (
-            f'/* SqueezeNet v{config["version"]}{bypass}, {config["class_num"]} classes, pictures of '
-            f'{size}x{size} pixels, int8.\n   Written by export.py; needs C99 and no library. */'
+            f'/* SqueezeNet v{config["version"]}{bypass}, {config["class_num"]} classes, pictures '
+            f'of {size}x{size} pixels, int8.\n   Written by export.py; needs C99 and no library. */'
         )
 
     # --- constants --------------------------------------------------------------------------------
@@ -239,9 +251,7 @@ class _Writer:
             return f'static void conv10(int y)\n{{\n    (void)y;\n{body}\n}}'
         source = c_plan.Buffer(line, 1, 0)
         channels = row.in_channels
-        shape = self._shape(
-            'conv10', source, 0, channels, channels, 1, width, row.out_channels, 1
-        )
+        shape = self._shape('conv10', source, 0, channels, channels, 1, width, row.out_channels, 1)
         totals = 'totals' if self.wide else 'result'
         call = f'conv10_row(&conv10_shape, {line}, conv10_weight, conv10_bias, {totals});'
         return f'{shape}\n\nstatic void conv10(int y)\n{{\n    (void)y;\n    {call}\n}}'
@@ -250,7 +260,7 @@ class _Writer:
         name, height, target = step.row.name, step.width, step.target
         pooled = target.row // step.channels
         arguments = f'{LINE}, {height}, {step.channels}, {pooled}'
-        return f'''static void {name}(int r) /* row r of its input is in {LINE} */
+        return f"""static void {name}(int r) /* row r of its input is in {LINE} */
 {{
     const int y = (r - 1) / 2, whole = (r > 0 && r % 2 == 0) || r == {height - 1};
     if (r > 0)
@@ -261,7 +271,7 @@ class _Writer:
         pool_row({arguments}, 1, {_at(target, 'r / 2')});
     if (whole)
         {following.row.name}_expand(y);
-}}'''
+}}"""
 
     def _fire(self, step, following):
         row, name, width = step.row, step.row.name, step.width
@@ -299,7 +309,7 @@ class _Writer:
         )  # fmt: skip
         rows = '\n    '.join(body)
         shapes = '\n'.join(shapes)
-        return f'''{shapes}
+        return f"""{shapes}
 
 static void {name}_row(int y) /* its squeezed rows up to y + 1 are there */
 {{
@@ -318,7 +328,7 @@ static void {name}_expand(int y) /* squeezed row y is there */
         {name}_row(y - 1);
     if (y == {width - 1})
         {name}_row(y);
-}}'''
+}}"""
 
     def _shape(self, name, source, start, step, length, kernel, width, filters, channels):
         zero = self.network.filters[name].zero
@@ -341,11 +351,11 @@ static void {name}_expand(int y) /* squeezed row y is there */
         else:
             side, channels = self.steps[-1].width, self.steps[-1].row.in_channels
             outside = ' + conv10_padding[c]' if self.network.padding.any() else ''
-            total = f'''        int64_t sum = (int64_t)conv10_bias[c] * {side * side}{outside};
+            total = f"""        int64_t sum = (int64_t)conv10_bias[c] * {side * side}{outside};
         int i;
         for (i = 0; i < {channels}; i++)
-            sum += (int64_t)features[i] * conv10_weight[c * {channels} + i];'''
-        return f'''    for (c = 0; c < NETWORK_CLASSES; c++) {{
+            sum += (int64_t)features[i] * conv10_weight[c * {channels} + i];"""
+        return f"""    for (c = 0; c < NETWORK_CLASSES; c++) {{
 {total}
         {{
             const int64_t logit = rounding_shift(sum * conv10_multiplier[c], conv10_shift[c]);
@@ -353,7 +363,7 @@ static void {name}_expand(int y) /* squeezed row y is there */
                         : logit < -INT32_MAX ? -INT32_MAX
                                              : (int32_t)logit;
         }}
-    }}'''
+    }}"""
 
     def _answer(self):
         if not self.options.softmax:
@@ -383,7 +393,7 @@ static void {name}_expand(int y) /* squeezed row y is there */
         texts = [string_literal(name) for name in self.options.class_names]
         self.constant_bytes += sum(len(n.encode()) + 1 for n in self.options.class_names)
         lines = ',\n    '.join(texts)
-        return f'''
+        return f"""
 static const char *const class_names[NETWORK_CLASSES] = {{
     {lines}}};
 
@@ -391,20 +401,20 @@ const char *network_name(int number)
 {{
     return number < 0 || number >= NETWORK_CLASSES ? "unknown" : class_names[number];
 }}
-'''
+"""
 
     def _header_parts(self, memory, constants, multiplications):
         softmax, names = self.options.softmax, self.options.class_names
-        probabilities = '''
+        probabilities = """
 /* Probability of a class in the last picture: as a whole number of 2^-NETWORK_SHARE_BITS, and the
    one function with floating point. */
 uint32_t network_share(int number);
 float network_probability(int number);
-'''
-        name = '''
+"""
+        name = """
 /* UTF-8; "unknown" for what is no class. */
 const char *network_name(int number);
-'''
+"""
         return {
             'banner': self._banner(),
             'size': preprocessing_of(self.config).crop,

@@ -1,7 +1,7 @@
 """A network in integers alone: int8 weights, uint8 activations, int32 sums; and its arithmetic in
 NumPy, which the C file of c_source.py repeats bit for bit.
 
-Weights and ranges are those of the int8 ONNX (quantised.py). A sum becomes an activation by an
+Weights and ranges are those of the int8 ONNX (int8.py). A sum becomes an activation by an
 integer multiplication and a rounding shift, one pair per filter (Jacob et al. 2018,
 arXiv:1712.05877, section 2.2). Mean, scale and channel order of the preprocessing lie in conv1.
 """
@@ -145,7 +145,7 @@ def build(tensors, config, steps, ranges, most_logit, channel_order):
     """The IntegerNetwork of float tensors whose weights are whole multiples of `steps`.
 
     steps: {weight's name: float32 [O]}; ranges: {blob's name: (smallest, largest)}, as
-    quantised.blob_ranges gives them; most_logit: the largest magnitude on the calibration pictures;
+    int8.blob_ranges gives them; most_logit: the largest magnitude on the calibration pictures;
     channel_order: 'RGB' or 'BGR' of the pictures that the network will get.
     """
     wanted = preprocessing_of(config)
@@ -165,9 +165,7 @@ def build(tensors, config, steps, ranges, most_logit, channel_order):
         if isinstance(row, architecture.Fire) and row.bypass:
             additions[row.name] = _addition(row, blobs, sources)
     source = blobs[sources['conv10'][0]]
-    return _with_conv10(
-        config, lowered, source, convs['conv10'], most_logit, filters, additions
-    )
+    return _with_conv10(config, lowered, source, convs['conv10'], most_logit, filters, additions)
 
 
 def _sources(config):
@@ -251,9 +249,7 @@ def _with_conv10(config, lowered, source, conv, most_logit, filters, additions):
     multiplier_bits = min(MULTIPLIER_BITS, MOST_SHIFT - most_sum.bit_length())
     scaled = Range(2.0**-bits * places, 0)
     conv10 = _filters(weight, bias, unit, scaled, multiplier_bits)
-    return IntegerNetwork(
-        config, {**filters, 'conv10': conv10}, additions, bits, most_sum, padding
-    )
+    return IntegerNetwork(config, {**filters, 'conv10': conv10}, additions, bits, most_sum, padding)
 
 
 def _most_sum(levels, bias, inside):

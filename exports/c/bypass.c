@@ -5,7 +5,7 @@ static void add_row(uint8_t *out, const uint8_t *beside, int count, int32_t own,
 {
     int i;
     for (i = 0; i < count; i++) {
-        const int32_t total = out[i] * own + (beside[i] - beside_zero) * other;
-        out[i] = activation(rounding_shift(total, shift) + zero);
+        const int32_t sum = out[i] * own + (beside[i] - beside_zero) * other;
+        out[i] = activation(rounding_shift(sum, shift) + zero);
     }
 }
