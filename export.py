@@ -4,6 +4,7 @@ python export.py --model output/best --to onnx --output my.onnx
 python export.py --model output/best --to onnx_int8 --calibrate my/train.txt --output my8.onnx
 python export.py --model output/best --to paddle --output my_inference
 python export.py --model output/best --to page --output my.html
+python export.py --to teach --output teach.html
 python export.py --model output/best --to c --calibrate my/train.txt --output my
 """
 
@@ -25,7 +26,7 @@ import reader
 from common.console import Meter, UserError, end_on_signals, notice, one_line_errors
 from common.files import DATA, atomic_write, check_folder_writable, check_writable
 from evaluation import evaluator, predictions
-from exports import browser, c_source, inference_model, int8_calibration, web_page
+from exports import browser, c_source, inference_model, int8_calibration, teach_page, web_page
 from models import model_io
 from models.formats import packed
 from models.inference import build_program, program_suffix
@@ -35,8 +36,9 @@ from pictures import lists
 from pictures.decoding import load_picture
 
 COMPRESS = Path(__file__).with_name('compress.py')
-KINDS = ('onnx', 'onnx_int8', 'paddle', 'page', 'c')
+KINDS = ('onnx', 'onnx_int8', 'paddle', 'page', 'teach', 'c')
 CALIBRATED = ('onnx_int8', 'c')
+BUNDLED_PACKED = DATA / 'squeezenet_v1.1.sqz'
 PAGE_MODEL = 390_000  # bytes of a packed network that leave room for all else in a page of
 MOST_BYTES = 500_000  # bytes
 TOLERANCE = 1e-3  # of logits, as a part of the largest one where that is above 1
@@ -56,7 +58,8 @@ def parse_arguments(argv=None):
         required=True,
         choices=KINDS,
         help='ONNX; ONNX in int8; the directory of Paddle Inference; one HTML file that holds '
-        'all; one C file (and its header) in int8 for devices with little memory',
+        'all; one in which people teach classes of their own; one C file (and its header) in '
+        'int8 for devices with little memory',
     )
     parser.add_argument('--output', required=True, type=Path, help='file or directory to write')
     add_model_flags(parser.add_argument_group('what a bare file leaves open'))
@@ -85,6 +88,7 @@ def parse_arguments(argv=None):
     )
     onnx.add_argument('--val_list', help='for int8, C: list on which it is compared with float32')
     onnx.add_argument('--data_dir', help="where the lists' paths start (default: their folders)")
+    parser.add_argument('--title', help='for a page: its title (default: SqueezeNet)')
     parser.add_argument_group('Paddle Inference').add_argument(
         '--pdmodel',
         action='store_true',
@@ -114,7 +118,8 @@ def _check_arguments(parser, args):
         parser.error(f'--to {args.to} needs --calibrate LIST, pictures that show it the ranges')
     for name, fits in (
         ('preprocessing', args.to.startswith('onnx')),
-        ('calibrate', int8 or args.to == 'page'),
+        ('calibrate', int8 or args.to in ('page', 'teach')),
+        ('title', args.to == 'page'),
         ('val_list', int8),
         ('data_dir', args.calibrate),
         ('pdmodel', args.to == 'paddle'),
@@ -146,6 +151,7 @@ def main(argv=None):
         'onnx_int8': to_onnx_int8,
         'paddle': to_paddle,
         'page': to_page,
+        'teach': to_teach,
         'c': to_c,
     }
     return write[args.to](args, tensors, config)
@@ -220,7 +226,8 @@ def to_paddle(args, tensors, config):
 
 def to_page(args, tensors, config):
     content, tensors = _packed(args, tensors, config)
-    page = web_page.build(content, config)
+    predictions.temperature_of(config), predictions.threshold_of(config)  # refuse what is none
+    page = web_page.build(content, config, args.title or 'SqueezeNet')
     runner = browser.find()
     if runner is None:
         print('not checked: neither Chromium, Chrome nor Node is installed')
@@ -231,6 +238,17 @@ def to_page(args, tensors, config):
     _write_file(args.output, page.encode())
     if args.output.stat().st_size > MOST_BYTES:
         print(f'above {MOST_BYTES:,} bytes: a smaller --size of compress.py makes it smaller')
+
+
+def to_teach(args, tensors, config):
+    """Writes the page that learns; of the bundled weights their packed file is used."""
+    if config.get('source', {}).get('sha256') == model_io.BUNDLED_SHA256 and not args.calibrate:
+        content = BUNDLED_PACKED.read_bytes()
+        print(f'{args.model}: as packed in {BUNDLED_PACKED.name}')
+    else:
+        content, tensors = _packed(args, tensors, config)
+    page = teach_page.build(content, config, tensors['conv10.weight'][:, :, 0, 0])
+    _write_file(args.output, page.encode())
 
 
 def _packed(args, tensors, config):

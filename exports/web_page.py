@@ -5,6 +5,7 @@ it as text that is an eighth longer than its bytes, so that one of 400 kB stays 
 would add a third.
 """
 
+import html
 import json
 import re
 import zlib
@@ -14,40 +15,64 @@ import numpy as np
 
 from network import architecture
 
-TEMPLATE = Path(__file__).parent / 'page'
+PAGE = Path(__file__).parent / 'page'
 NOT_IN_HTML = b'\0\r<'
 
 
-def build(packed, config):
+def build(packed, config, title='SqueezeNet'):
     """The page's text, of the bytes of a packed file and its model's configuration.
 
     `config` must have class_names. The text is UTF-8 where it is written.
     """
-    names = _deflate(json.dumps(config['class_names'], ensure_ascii=False).encode())
+    names = deflate(json.dumps(config['class_names'], ensure_ascii=False).encode())
     about = {
+        **about_network(packed, config),
         'class_num': config['class_num'],
-        'conv10_pad': config['conv10_pad'],
         'conv10_relu': config['conv10_relu'],
-        'preprocessing': config['preprocessing'],
-        'rows': _rows(config),
+        'temperature': config.get('temperature') or 1.0,
+        'threshold': config.get('threshold') or 0.0,
         'names_bytes': len(names),
-        'model_bytes': len(packed),
     }
     parts = {
-        'about': json.dumps(about, separators=(',', ':')).replace('<', '\\u003c'),
+        'about': json_text(about),
         'names': text_of(names),
         'model': text_of(packed),
+        'head': '',
+        'title': html.escape(title),
     }
-    page = (TEMPLATE / 'index.html').read_text(encoding='utf-8')
-    return re.sub(r'\{\{(.+?)\}\}', lambda found: _part(found[1], parts), page)
+    return fill((PAGE / 'index.html').read_text(encoding='utf-8'), parts)
 
 
-def _part(name, parts):
-    if name in parts:
-        return parts[name]
-    lines = (TEMPLATE / name).read_text(encoding='utf-8').splitlines()
-    lines = [line.strip() for line in lines]
+def about_network(packed, config) -> dict:
+    """What a page's JavaScript needs to know of the network, whatever its classes."""
+    return {
+        'conv10_pad': config['conv10_pad'],
+        'preprocessing': config['preprocessing'],
+        'rows': _rows(config),
+        'model_bytes': len(packed),
+    }
+
+
+def fill(template: str, parts: dict, folder: Path = PAGE) -> str:
+    """`template` with each {{name}} replaced: by parts[name], else by the file of that name."""
+
+    def part(found):
+        name = found[1]
+        if name in parts:
+            return parts[name]
+        return _without_comments((folder / name).read_text(encoding='utf-8'))
+
+    return re.sub(r'\{\{(.+?)\}\}', part, template)
+
+
+def _without_comments(script: str) -> str:
+    lines = [line.strip() for line in script.splitlines()]
     return '\n'.join(line for line in lines if line and not line.startswith('//'))
+
+
+def json_text(value) -> str:
+    """JSON that can stand in a script element."""
+    return json.dumps(value, separators=(',', ':')).replace('<', '\\u003c')
 
 
 def _rows(config):
@@ -78,6 +103,7 @@ def text_of(content):
     return ''.join(map(chr, letters))
 
 
-def _deflate(content):
+def deflate(content: bytes) -> bytes:
+    """Raw deflate (RFC 1951), as browsers inflate it."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     return packer.compress(content) + packer.flush()

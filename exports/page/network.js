@@ -176,9 +176,9 @@ function means({ channels, height, width, plane, data }) {
   });
 }
 
-function softmax(logits) {
+function softmax(logits, temperature = 1) {
   const largest = logits.reduce((a, b) => Math.max(a, b));
-  const powers = Array.from(logits, (logit) => Math.exp(logit - largest));
+  const powers = Array.from(logits, (logit) => Math.exp((logit - largest) / temperature));
   const sum = powers.reduce((a, b) => a + b);
   return powers.map((power) => power / sum);
 }
