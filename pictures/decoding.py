@@ -2,8 +2,8 @@
 
 Pictures are numpy arrays, uint8 [height, width, 3] in BGR order, as Caffe's were. JPEGs are decoded
 by libjpeg-turbo (simplejpeg), strictly, so that a picture with a hole is found out; WEBP, BMP and
-PNM by OpenCV; all else by Pillow. Whatever the library, a picture is turned upright as its EXIF
-data says, and what is transparent is shown on white.
+PNM by OpenCV; HEIC and JPEG XL by modern_formats.py; all else by Pillow. Whatever the library, a
+picture is turned upright as its EXIF data says, and what is transparent is shown on white.
 """
 
 import hashlib
@@ -24,19 +24,14 @@ import simplejpeg
 from common.files import read_regular_file
 from pictures import headers
 from pictures.headers import JPEG_END, JPEG_START, PNG_SIGNATURE, PictureError, check_size
+from pictures.kinds import HEAD_BYTES, other_kind, picture_kind
+from pictures.modern_formats import MODERN, read_modern
 
 # Whole pictures are what runs in parallel; and OpenCV's own threads would not survive the fork
 # that makes the loaders' processes.
 cv2.setNumThreads(1)
 
 MAX_FILE_BYTES = 1 << 28
-_ONE_AT_A_TIME = threading.Lock()  # for what changes the process, and so what a fork copies
-if hasattr(os, 'register_at_fork'):  # not on Windows
-    os.register_at_fork(
-        before=_ONE_AT_A_TIME.acquire,
-        after_in_parent=_ONE_AT_A_TIME.release,
-        after_in_child=_ONE_AT_A_TIME.release,
-    )
 # Kinds for Pillow, with the most pixels and bytes that are read: what takes it 1.6 GB, or 6 s of a
 # processor. EPS is not among them, since Pillow would run another program for it.
 PILLOW_LIMITS = dict.fromkeys(
@@ -98,14 +93,19 @@ def decode_picture(data, short_side=None):
         return _decode_jpeg(data, short_side)
     if data.startswith(PNG_SIGNATURE):
         return _decode_with_pillow(headers.png_essentials(data))
+    kind = picture_kind(data[:HEAD_BYTES])
+    if kind in MODERN:
+        _silence_pillow()
+        with _SILENCE:
+            return pillow_to_bgr(read_modern(data, kind), data)
     picture = None
-    if headers.is_webp(data):
+    if kind == 'WEBP':
         headers.check_webp_size(data)
         picture = _decode_with_opencv(data, cv2.IMREAD_UNCHANGED)
         if picture is not None:
             return _turn_upright(on_white(picture), headers.webp_exif(data))
     elif re.match(rb'BM|P[1-6]\s', data):
-        with _silence():
+        with _SILENCE:
             picture = _decode_with_opencv(data, cv2.IMREAD_COLOR)
     return _decode_with_pillow(data) if picture is None else picture
 
@@ -202,7 +202,7 @@ def _decode_with_pillow(data):
     try:
         with Image.open(io.BytesIO(data), formats=formats) as image:
             _check_limits(image, data)
-            with _silence() if image.format == 'TIFF' else nullcontext():
+            with _SILENCE if image.format == 'TIFF' else nullcontext():
                 image.load()
             return pillow_to_bgr(image, data)
     except PictureError:
@@ -227,21 +227,43 @@ def _check_limits(image, data):
         headers.check_jpeg2000_blocks(data)
 
 
-@contextmanager
-def _silence():
-    """Nothing is printed by C code, which cannot be told not to.
+class _Silence:
+    """Nothing is printed by C code, which cannot be told not to, while a thread is in here.
 
-    Pillow's libtiff does of damaged files (OpenCV's not, but it takes them for whole), and
-    OpenCV 4.8 of damaged BMP and PNM files.
+    libde265 does of damaged HEIC files, Pillow's libtiff of TIFF (OpenCV's not, but it takes them
+    for whole), and OpenCV 4.8 of BMP and PNM. No fork happens meanwhile: the child would stay mute.
     """
-    with _ONE_AT_A_TIME, open(os.devnull, 'wb') as nowhere:
-        kept = os.dup(2)
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+
+    def __init__(self) -> None:
+        self._state, self._threads, self._stderr = threading.Condition(threading.Lock()), 0, -1
+        if hasattr(os, 'register_at_fork'):  # not on Windows
+            release = self._state.release
+            os.register_at_fork(
+                before=self._hold_back, after_in_parent=release, after_in_child=release
+            )
+
+    def __enter__(self) -> None:
+        with self._state:
+            if not self._threads:
+                self._stderr = os.dup(2)
+                with open(os.devnull, 'wb') as nowhere:
+                    os.dup2(nowhere.fileno(), 2)
+            self._threads += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._state:
+            self._threads -= 1
+            if not self._threads:
+                os.dup2(self._stderr, 2)
+                os.close(self._stderr)
+                self._state.notify_all()
+
+    def _hold_back(self) -> None:
+        self._state.acquire()
+        self._state.wait_for(lambda: not self._threads)
+
+
+_SILENCE = _Silence()
 
 
 def _check_rows(png, data):
@@ -270,18 +292,12 @@ def pillow_to_bgr(image, data):
 
 
 def _unknown_kind(data):
-    if data[:4] in (b'II*\0', b'MM\0*'):
-        return 'a TIFF file of pixels that are not read here, such as floats'
-    brand = data[8:12] if data[4:8] == b'ftyp' else b''
-    if brand in (b'avif', b'avis'):
-        from PIL import Image
+    if picture_kind(data[:HEAD_BYTES]) != 'AVIF':
+        return other_kind(data[:HEAD_BYTES])
+    from PIL import Image
 
-        if 'AVIF' in Image.SAVE:
-            return 'a damaged AVIF file'
-        return 'this Pillow reads no AVIF; Pillow 11.3 does'
-    if brand in (b'heic', b'heix', b'hevc', b'heim', b'heis', b'mif1', b'msf1'):
-        return 'HEIC is not read; save the picture as JPEG'
-    return 'no kind of picture that is known here'
+    reads_avif = 'AVIF' in Image.SAVE
+    return 'a damaged AVIF file' if reads_avif else 'this Pillow reads no AVIF; Pillow 11.3 does'
 
 
 def on_white(picture):

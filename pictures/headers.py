@@ -170,10 +170,6 @@ def png_is_short(data):
 # --------------------------------------------------------------------------------------------------
 
 
-def is_webp(data):
-    return data[:4] == b'RIFF' and data[8:12] == b'WEBP'
-
-
 def check_webp_size(data):
     """Raises PictureError for a WEBP file whose canvas is too large: 90 bytes may claim 2^48."""
     kind = data[12:16]

@@ -8,6 +8,7 @@ import struct
 import zlib
 
 import numpy as np
+import pillow_heif
 from mutations import mutate_bytes
 from PIL import Image, features
 
@@ -83,6 +84,12 @@ def _save(image, form, **options):
     return file.getvalue()
 
 
+def _heic(image, **options):
+    file = io.BytesIO()
+    pillow_heif.from_pillow(image).save(file, **options)
+    return file.getvalue()
+
+
 @functools.lru_cache(None)
 def pictures():
     """Small pictures in every format and form that readers see."""
@@ -117,6 +124,7 @@ def pictures():
         found += [_save(rgba, 'WEBP', **frames)]
     if features.check('jpg_2000'):
         found += [_save(rgb, 'JPEG2000'), _save(rgba, 'JPEG2000', no_jp2=True)]
+    found += [_heic(rgb, exif=exif), _heic(rgba)]
     if features.check('avif'):
         found += [_save(rgba, 'AVIF'), _save(rgb, 'AVIF', **frames)]
     return found

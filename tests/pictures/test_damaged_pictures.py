@@ -154,11 +154,12 @@ def test_a_png_chunk_that_claims_gigabytes_is_refused_at_once(save):
     ('data', 'says'),
     [
         (b'', 'the file is empty'),
-        (b'<html>404</html>', 'no kind of picture'),
+        (b'<html>404</html>', 'a saved web page'),
+        (b'404 Not Found', 'no kind of picture'),
         (b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n', 'no kind of picture'),
         (encoded(Image.fromarray(np.ones((9, 9), np.float32)), 'TIFF'), '32-bit pixels'),
         (cv2.imencode('.tiff', np.ones((9, 9, 3), np.float32))[1].tobytes(), 'such as floats'),
-        (b'\0\0\0\x18ftypheic' + bytes(99), 'HEIC is not read; save the picture as JPEG'),
+        (b'\0\0\0\x18ftypheic' + bytes(99), 'a damaged or truncated HEIC file'),
     ],
 )
 def test_what_is_no_picture_is_an_error(save, capfd, data, says):
