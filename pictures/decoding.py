@@ -9,9 +9,7 @@ picture is turned upright as its EXIF data says, and what is transparent is show
 import hashlib
 import io
 import logging
-import os
 import re
-import threading
 import warnings
 from contextlib import contextmanager, nullcontext, suppress
 
@@ -26,6 +24,7 @@ from pictures import headers
 from pictures.headers import JPEG_END, JPEG_START, PNG_SIGNATURE, PictureError, check_size
 from pictures.kinds import HEAD_BYTES, other_kind, picture_kind
 from pictures.modern_formats import MODERN, read_modern
+from pictures.quiet import QUIET
 
 # Whole pictures are what runs in parallel; and OpenCV's own threads would not survive the fork
 # that makes the loaders' processes.
@@ -96,7 +95,7 @@ def decode_picture(data, short_side=None):
     kind = picture_kind(data[:HEAD_BYTES])
     if kind in MODERN:
         _silence_pillow()
-        with _SILENCE:
+        with QUIET:
             return pillow_to_bgr(read_modern(data, kind), data)
     picture = None
     if kind == 'WEBP':
@@ -105,7 +104,7 @@ def decode_picture(data, short_side=None):
         if picture is not None:
             return _turn_upright(on_white(picture), headers.webp_exif(data))
     elif re.match(rb'BM|P[1-6]\s', data):
-        with _SILENCE:
+        with QUIET:
             picture = _decode_with_opencv(data, cv2.IMREAD_COLOR)
     return _decode_with_pillow(data) if picture is None else picture
 
@@ -202,7 +201,7 @@ def _decode_with_pillow(data):
     try:
         with Image.open(io.BytesIO(data), formats=formats) as image:
             _check_limits(image, data)
-            with _SILENCE if image.format == 'TIFF' else nullcontext():
+            with QUIET if image.format == 'TIFF' else nullcontext():
                 image.load()
             return pillow_to_bgr(image, data)
     except PictureError:
@@ -225,45 +224,6 @@ def _check_limits(image, data):
         raise PictureError(f'{len(data)} bytes; of {image.format} at most {most_bytes} are read')
     if image.format == 'JPEG2000':
         headers.check_jpeg2000_blocks(data)
-
-
-class _Silence:
-    """Nothing is printed by C code, which cannot be told not to, while a thread is in here.
-
-    libde265 does of damaged HEIC files, Pillow's libtiff of TIFF (OpenCV's not, but it takes them
-    for whole), and OpenCV 4.8 of BMP and PNM. No fork happens meanwhile: the child would stay mute.
-    """
-
-    def __init__(self) -> None:
-        self._state, self._threads, self._stderr = threading.Condition(threading.Lock()), 0, -1
-        if hasattr(os, 'register_at_fork'):  # not on Windows
-            release = self._state.release
-            os.register_at_fork(
-                before=self._hold_back, after_in_parent=release, after_in_child=release
-            )
-
-    def __enter__(self) -> None:
-        with self._state:
-            if not self._threads:
-                self._stderr = os.dup(2)
-                with open(os.devnull, 'wb') as nowhere:
-                    os.dup2(nowhere.fileno(), 2)
-            self._threads += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._state:
-            self._threads -= 1
-            if not self._threads:
-                os.dup2(self._stderr, 2)
-                os.close(self._stderr)
-                self._state.notify_all()
-
-    def _hold_back(self) -> None:
-        self._state.acquire()
-        self._state.wait_for(lambda: not self._threads)
-
-
-_SILENCE = _Silence()
 
 
 def _check_rows(png, data):
