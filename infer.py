@@ -30,6 +30,7 @@ from common.console import (
     UserError,
     complain,
     end_on_signals,
+    notice,
     one_line_errors,
     printable,
 )
@@ -53,7 +54,8 @@ from evaluation.result_file import ResultFile
 from figures import image_grid
 from models import model_io
 from network.config import told
-from pictures import image_folder, lists
+from pictures import lists
+from pictures.folder_tree import expand_paths
 from pictures.in_memory import as_picture
 
 # The network's input pixels that are computed by NumPy: 16 pictures of the usual crop. Paddle takes
@@ -69,7 +71,7 @@ def main(argv=None):
     tensors, config = model_io.read_model(args.model or model_io.default_model(), told(args))
     if args.resize:
         config['preprocessing']['resize'] = args.resize
-    paths = list(find_pictures(args.pictures))
+    paths = list(expand_paths(args.pictures, notice))
     by_numpy = is_done_before_paddle_starts(args, len(paths), config)
     device = choose_and_tell(args, by_numpy)
     if args.val_list:
@@ -126,18 +128,6 @@ def is_done_before_paddle_starts(args, count, config):
     as_numpy_does = args.precision == 'float32' and args.device != 'gpu'
     pixels = count * config['preprocessing']['crop'] ** 2
     return bool(count) and as_numpy_does and pixels <= FEW_PIXELS
-
-
-def find_pictures(paths):
-    """Every picture named, and those in the folders named, in order. Raises UserError."""
-    for path in paths:
-        if not os.path.isdir(path):
-            yield path
-            continue
-        found, _ = image_folder.find_pictures(path)
-        if not found:
-            raise UserError(f'{path}: holds no pictures')
-        yield from found
 
 
 class Job:

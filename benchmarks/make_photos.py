@@ -13,7 +13,7 @@ import timing
 
 import reader
 from common.console import UserError, one_line_errors
-from pictures import image_folder, lists
+from pictures import folder_tree, lists
 
 SIZE = 500, 375  # pixels: the most frequent size in ImageNet
 QUALITY = 90
@@ -25,7 +25,7 @@ def make_photos(count, folder):
     """`count` variants of the demo photos as JPEG files; returns their paths."""
     photos = [
         reader.load_picture(path)
-        for path in image_folder.find_pictures(timing.ROOT / 'data' / 'photos')[0]
+        for path in folder_tree.find_pictures(timing.ROOT / 'data' / 'photos')[0]
     ]
     paths = []
     for number in range(count):
@@ -54,7 +54,7 @@ def choose(images, count, folder):
     if not images:
         paths = make_photos(min(count, MOST_PHOTOS), folder)
     elif os.path.isdir(images):
-        paths = image_folder.find_pictures(images)[0]
+        paths = folder_tree.find_pictures(images)[0]
     else:
         pictures = lists.read_list(images, class_num=1000)
         return [(pictures.path(i), pictures.label(i)) for i in range(min(count, len(pictures)))]

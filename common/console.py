@@ -100,7 +100,7 @@ def explain(error):
             'with a larger --iter_size'
         )
     if isinstance(error, OSError) and error.filename:
-        return f'{error.filename}: {error.strerror}'
+        return f'{error.filename!s:.400}: {error.strerror}'  # which may be a very long name
     return str(error)
 
 

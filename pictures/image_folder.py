@@ -13,17 +13,10 @@ from typing import NamedTuple
 
 from common.console import UserError, printable, progress
 from common.files import atomic_write, check_folder_writable
+from pictures.folder_tree import describe_others, find_pictures, is_junk, subfolders
 from pictures.lists import imagenet_names
 from pictures.splits import SIDES, Picture, divide, fit_names, remark_shared
 
-# What cameras, phones and the web produce; .heic is here to be named, not to be passed over.
-SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.gif', '.bmp', '.webp', '.tif', '.tiff')
-SUFFIXES += ('.jp2', '.avif', '.heic', '.heif', '.ppm', '.pgm', '.pbm', '.pnm')
-SUFFIXES += ('.tga', '.ico', '.pcx', '.qoi')
-
-# Folders that systems and programs leave behind, besides hidden ones.
-JUNK = {'__macosx', '__pycache__', '@eadir', '$recycle.bin', 'system volume information'}
-JUNK |= {'lost+found'}
 OWN = {'classes.txt', *(f'{side}.txt' for side in SIDES)}
 
 # What people call the folders of a set that is divided already.
@@ -74,40 +67,12 @@ def write_lists(folder, output, val, seed, check, test=0.0):
 # --------------------------------------------------------------------------------------------------
 
 
-def find_pictures(folder):
-    """(sorted paths of the picture files below `folder`, paths of other files and of junk).
-
-    What is a picture is told by its suffix. Raises OSError for a folder that cannot be read.
-    """
-    pictures, others = [], []
-    for place, folders, files in os.walk(folder, onerror=_raise):
-        others += [os.path.join(place, name) for name in folders if _is_junk(name)]
-        folders[:] = [name for name in folders if not _is_junk(name)]
-        for name in files:
-            is_picture = os.path.splitext(name)[1].lower() in SUFFIXES and not _is_junk(name)
-            (pictures if is_picture else others).append(os.path.join(place, name))
-    return sorted(pictures), sorted(others)
-
-
-def _raise(error):
-    raise error
-
-
-def _is_junk(name):
-    return name.startswith('.') or name.casefold() in JUNK
-
-
-def _class_folders(folder):
-    with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not _is_junk(e.name))
-
-
 def _find_sides(folder, remarks):
     """{side: its folder}; where the set is not divided yet, all of it is {'train': folder}."""
-    names, found = _class_folders(folder), {}
+    names, found = subfolders(folder), {}
     for name in names:
         match = SPLIT_NAME.fullmatch(name)
-        if match and _class_folders(folder / name):
+        if match and subfolders(folder / name):
             found.setdefault(match.lastgroup, []).append(name)
     others = sorted(set(names) - {name for group in found.values() for name in group})
     if not found or ('train' not in found and others):
@@ -130,10 +95,10 @@ def _read_classes(folder, place, check, remarks):
 
     Their paths are relative to `folder`.
     """
-    names = _usable_names(_class_folders(place), remarks)
+    names = _usable_names(subfolders(place), remarks)
     found = {name: find_pictures(place / name) for name in names}
     with os.scandir(place) as entries:
-        others = [e.path for e in entries if e.is_file() or _is_junk(e.name)]
+        others = [e.path for e in entries if is_junk(e.name) or not os.path.isdir(e.path)]
     others = [path for path in others if os.path.basename(path) not in OWN]
     _remark_others(place, others + [path for _, rest in found.values() for path in rest], remarks)
     _remark_groups(place, found, remarks)
@@ -161,14 +126,7 @@ def _usable_names(names, remarks):
 
 def _remark_others(place, others, remarks):
     if others:
-        folders = {os.path.basename(path) + '/' for path in others if os.path.isdir(path)}
-        files = {os.path.basename(path) for path in others if not os.path.isdir(path)}
-        names = [*sorted(folders), *sorted(files)]
-        shown = ', '.join(names[:6]) + (', ...' if len(names) > 6 else '')
-        remarks.append(
-            f'ignored {len(others)} files or folders in {place} that are no pictures by name:'
-            f' {shown}'
-        )
+        remarks.append(f'ignored in {place}: {describe_others(others)}')
 
 
 def _remark_groups(place, found, remarks):

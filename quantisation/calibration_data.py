@@ -8,9 +8,10 @@ from typing import NamedTuple, Optional
 import numpy as np
 
 import reader
-from common.console import Meter, UserError
+from common.console import Meter, UserError, notice
 from network.preprocessing import preprocessing_of
-from pictures import image_folder, lists
+from pictures import lists
+from pictures.folder_tree import expand_paths
 
 CROPS = 1000  # that the network is fitted on
 FEWEST = 50
@@ -78,15 +79,10 @@ def _paths(args):
         return [found.path(i) for i in range(len(found))]
     paths = []
     for path in args.pictures or ():
-        if os.path.isdir(path):
-            found, _ = image_folder.find_pictures(path)
-            if not found:
-                raise UserError(f'{path}: holds no pictures')
-            paths += found
-        elif path.lower().endswith('.txt'):
+        if path.lower().endswith('.txt') and not os.path.isdir(path):
             paths += _listed(path, args.data_dir)
         else:
-            paths.append(path)
+            paths += expand_paths([path], notice)
     return paths
 
 

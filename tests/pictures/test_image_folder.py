@@ -90,7 +90,7 @@ def test_what_is_left_out_is_reported(tmp_path):
     assert f'left out: {folder}/x/broken.jpg: cannot decode' in remarks
     assert f'left out: {folder}/x/empty.JPG: the file is empty' in remarks
     assert r"left out: 'y/two\nlines.png': its name cannot be written" in remarks
-    assert f'ignored 3 files or folders in {folder} that are no pictures' in remarks
+    assert f'ignored in {folder}: 3 files or folders that are no pictures' in remarks
     assert ': .hidden/, .DS_Store, notes.txt' in remarks
     assert "class 'one' has too few pictures to divide (1)" in remarks
     assert "class 'nothing' is left out" in remarks
@@ -203,7 +203,7 @@ def test_junk_is_passed_over_and_named(tmp_path):
     assert lists.class_names == ['x', 'y']
     assert [len(pictures) for pictures in lists.sides['train'].values()] == [2, 2]
     assert lists.remarks == [
-        f'ignored 5 files or folders in {folder} that are no pictures by name: '
+        f'ignored in {folder}: 5 files or folders that are no pictures by name: '
         '.ipynb_checkpoints/, __MACOSX/, ._0.png, Thumbs.db'
     ]
 
