@@ -14,10 +14,10 @@ from caffe_format.blobs import read_mean_image
 from caffe_format.layers import net_label, show_shape
 from common.console import UserError, notice, one_line_errors, printable
 from common.files import DATA, atomic_write
-from evaluation.dead_network import death
+from evaluation.dead_network import dead_network_warning
 from models import model_io
 from models.formats import paddle_v2
-from models.model_io import NOTHING_TOLD
+from models.model_io import NO_OVERRIDES
 from network.config import add_model_flags, told
 from network.preprocessing import CHANNEL_ORDERS, RESIZES, preprocessing_of
 from pictures import lists
@@ -204,7 +204,7 @@ def list_layers(path):
     return 0
 
 
-def convert(path, output, said=NOTHING_TOLD, given=None, class_names=None):
+def convert(path, output, said=NO_OVERRIDES, given=None, class_names=None):
     """Write the parameter directory `output` with what the caffemodel `path` holds.
 
     said, given: what the user knows of the network and better of its pictures, see
@@ -217,7 +217,7 @@ def convert(path, output, said=NOTHING_TOLD, given=None, class_names=None):
     model_io.write_model(output, tensors, config)
     _report(path, config, tensors)
     print(f'written: {printable(output)} (model.safetensors, config.json)')
-    dead = death(tensors, config)
+    dead = dead_network_warning(tensors, config)
     if dead:
         print(f'WARNING: {printable(path)}: {dead}', file=sys.stderr)
 
@@ -279,7 +279,7 @@ def verify(model, path, image, tolerance, given=None):
     return 0
 
 
-def to_caffe(model, output, said=NOTHING_TOLD):
+def to_caffe(model, output, said=NO_OVERRIDES):
     """Write `model` (what --model takes) as the V2 caffemodel `output`, and what goes beside it."""
     if output.suffix != '.caffemodel':
         raise UserError(f'{output}: --output must end in .caffemodel with --to_caffe')
@@ -314,7 +314,7 @@ def _refuse_foreign(prototxt, beside):
             raise UserError(f'{path}: is there already; choose another name for --output')
 
 
-def to_v2(model, output, said=NOTHING_TOLD):
+def to_v2(model, output, said=NO_OVERRIDES):
     """Write `model` as a directory of PaddlePaddle v2 parameter files."""
     tensors, config = model_io.read_model(model, said)
     paddle_v2.write_directory(output, tensors, config)

@@ -78,7 +78,7 @@ def main(argv=None):
     pictures = calibration_data.gather(args, config, val)
     for line in pictures.remarks:
         say(line)
-    judge = Judge(tensors, config, pictures)
+    judge = Comparator(tensors, config, pictures)
     if args.most_loss is not None and not judge.able:
         raise UserError('--most_loss needs pictures to measure it on: give --val_list')
     compressor = prepare(tensors, config, pictures.crops, args.seed)
@@ -106,7 +106,7 @@ def say(line):
     print(printable(line), flush=True)
 
 
-class Judge:
+class Comparator:
     """Compares what is made with the float network, on pictures that nothing is fitted on."""
 
     def __init__(self, tensors, config, pictures):

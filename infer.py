@@ -84,9 +84,9 @@ def main(argv=None):
     job = Job(args, pictures, config)
     found = job.look(evaluator)
     if args.plot:
-        draw_sheet(args.plot, found, job)
+        draw_image_grid(args.plot, found, job)
     if args.cam:
-        draw_sheet(args.cam, found, job, ActivationMaps(tensors, config, by_numpy))
+        draw_image_grid(args.cam, found, job, ActivationMaps(tensors, config, by_numpy))
     if args.report:
         print(metrics.format_per_class(per_class(found, config)))
         write_report(found, pictures, config, args.report)
@@ -228,7 +228,7 @@ def print_answer(path, top):
     Meter.print('\n'.join(lines))
 
 
-def draw_sheet(path, found, job, maps=None):
+def draw_image_grid(path, found, job, maps=None):
     """--plot: the first pictures with their classes; --cam: with where the network looked."""
     if len(found.indices) > image_grid.MOST_CELLS:
         print(f'{printable(path)} shows the first {image_grid.MOST_CELLS} of {len(found.indices)}')
@@ -239,7 +239,7 @@ def draw_sheet(path, found, job, maps=None):
         if maps:
             picture = maps.overlay(maps.crop(picture), classes[0])
         cells.append((picture, name, job.top(classes, probabilities)))
-    image_grid.draw_sheet(cells, path)
+    image_grid.draw_image_grid(cells, path)
 
 
 class Classifier:

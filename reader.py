@@ -21,7 +21,7 @@ from pictures.augmentation import Augmentation, augment
 from pictures.decoding import PictureError, check_picture, cv2, load_picture, named
 from pictures.image_folder import print_counts, write_lists
 
-CENTRE = 4  # of five_crop
+CENTRE = 4  # of crop_at
 # With --fast_decode a picture stays so many times as long and wide as what it is resized to. Of 50
 # photos enlarged to 12 megapixels 82 to 90 % keep their class with 1, 92 to 98 % with 2, and hardly
 # more with 4.
@@ -54,7 +54,7 @@ def resize(picture, preprocessing):
     return cv2.resize(picture, (new_width, new_height), interpolation=cv2.INTER_LINEAR)
 
 
-def five_crop(picture, which, size):
+def crop_at(picture, which, size):
     """A view of size x size pixels: 0 to 3 the corners in reading order, 4 the centre."""
     down, right = picture.shape[0] - size, picture.shape[1] - size
     top, left = ((0, 0), (0, right), (down, 0), (down, right), (down // 2, right // 2))[which]
@@ -63,7 +63,7 @@ def five_crop(picture, which, size):
 
 def centre_crop(picture, size):
     """The view that evaluation takes; it starts at ((h - size)//2, (w - size)//2)."""
-    return five_crop(picture, CENTRE, size)
+    return crop_at(picture, CENTRE, size)
 
 
 def reduced_side(preprocessing, least=1):
@@ -159,7 +159,7 @@ class Sampling:
         return tuple(v.reshape(shape)[start:, :, self.rank].ravel() for v in (indices, crops))
 
 
-class TrainingViews:
+class TrainTransform:
     """What training sees of a picture in `epoch`, uint8 [crop, crop, 3], by Sampling's numbers."""
 
     def __init__(self, preprocessing, sampling, epoch):
@@ -169,7 +169,7 @@ class TrainingViews:
     def __call__(self, picture, number):
         size, sampling = self.preprocessing.crop, self.sampling
         if sampling.crop == 'five':
-            view = five_crop(resize(picture, self.preprocessing), number % 5, size)
+            view = crop_at(resize(picture, self.preprocessing), number % 5, size)
             return view[:, ::-1] if number >= 5 else view
         random = np.random.default_rng((sampling.seed, self.epoch, int(number)))
         if sampling.crop == 'area':
@@ -180,7 +180,7 @@ class TrainingViews:
         return view[:, ::-1] if sampling.mirror and random.random() < 0.5 else view
 
 
-class CentreView:
+class EvalTransform:
     """What evaluation sees, of pictures that may be reduced to `short_side`."""
 
     def __init__(self, preprocessing, short_side=None):
@@ -200,7 +200,7 @@ def train_loader(
     Raises PictureError, which names the list's line, and UserError.
     """
     positions = sampling.positions(len(pictures), epoch, start)
-    view = TrainingViews(preprocessing, sampling, epoch)
+    view = TrainTransform(preprocessing, sampling, epoch)
     work = work or _without_indices
     batches = _Batches(pictures, view, positions, sampling.batch_size, work, load)
     return workers.compute(batches, num_workers)
@@ -212,7 +212,7 @@ def _without_indices(indices, images, labels):
 
 def eval_loader(pictures, preprocessing, batch_size, indices=None, num_workers=0, work=None):
     """ordered_loader of what evaluation sees."""
-    view = CentreView(preprocessing)
+    view = EvalTransform(preprocessing)
     return ordered_loader(pictures, view, batch_size, indices, num_workers, work)
 
 

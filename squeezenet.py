@@ -153,14 +153,14 @@ class SqueezeNet(nn.Layer):
     def forward(self, x):
         return self.classify(self.features(x))
 
-    def features(self, x, upto='fire9'):
-        """The output of layer `upto` (a row's name): [N, C, H, W]."""
+    def features(self, x, end_layer='fire9'):
+        """The output of layer `end_layer` (a row's name): [N, C, H, W]."""
         self._check_size(x)
         for row in self.stages:
             x = self._sub_layers[row.name](x)
-            if row.name == upto:
+            if row.name == end_layer:
                 return x
-        raise ValueError(f'no layer is called {upto}')
+        raise ValueError(f'no layer is called {end_layer}')
 
     def classify(self, x, after='fire9'):
         """From the output of layer `after` on: dropout, conv10, the mean over all positions."""

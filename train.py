@@ -37,7 +37,7 @@ from training.step import (
     FrozenFeatures,
     Learner,
     SharedDropout,
-    last_frozen,
+    freeze_boundary,
     train_step,
     trained_parameters,
 )
@@ -156,15 +156,15 @@ class Run:
         options, config = self.options, self.state.config
         self.dropout = SharedDropout(options.dropout, options.seed, self.rank, self.world)
         network = model_io.build_network(begun.tensors, config, self.dropout)
-        upto = last_frozen(network.stages, options.freeze)
+        end_layer = freeze_boundary(network.stages, options.freeze)
         self.features = None  # what the readers compute of the frozen layers, on a CPU
-        if upto and not self.device.is_gpu:
+        if end_layer and not self.device.is_gpu:
             amp = options.amp or 'float32'
-            self.features = FrozenFeatures(begun.tensors, config, upto, amp)
+            self.features = FrozenFeatures(begun.tensors, config, end_layer, amp)
         precision = Precision(options.amp if self.device.is_gpu else None, self.state.precision)
         weights = setup.class_weights(self.train_list, config) if options.balance else None
-        self.learner = Learner(network, precision, self.features and upto, weights)
-        trained = trained_parameters(network, upto)
+        self.learner = Learner(network, precision, self.features and end_layer, weights)
+        trained = trained_parameters(network, end_layer)
         self.solver = make_solver(options.solver, trained, options.momentum, options.weight_decay)
         for kind, values in begun.moments.items():
             self.solver.moments[kind] = self.solver.flat.join(values)
@@ -189,7 +189,7 @@ class Run:
             return False
         if self.state.iteration >= self.schedule.max_iter:
             return True
-        reason = summary.reason_to_end(self.state, self.options)
+        reason = summary.should_stop(self.state, self.options)
         if reason and self.is_first:
             print(reason, flush=True)
         return bool(reason)
@@ -260,7 +260,9 @@ class Run:
             row.update(train_loss=loss / count, train_top1=top1 / count)
         part = self.evaluate()
         row.update(self.measures(part))
-        if self.is_first and (words := summary.worry(row, part, state.config['class_num'])):
+        if self.is_first and (
+            words := summary.collapse_warning(row, part, state.config['class_num'])
+        ):
             print(words, flush=True)
         is_best = all(better(row, old) for old in state.rows)
         state.close_epoch(row)

@@ -33,9 +33,9 @@ class CaffeNet(NamedTuple):
     rounded to float32, batch normalisation is folded). conv10_pad: 0 or 1; the original v1.0 pads
     its 1x1 conv10, a quirk of its making, so that ReLU(bias) of the border enters the mean.
     conv10_relu: whether a ReLU follows conv10. preprocessing: what the file says of its pictures.
-    computed: {index of a layer that is used: what it computes}, see `layers.trace`. unsaid: which
-    of bypass, conv10_pad and conv10_relu the file leaves open. notes: what was assumed of pictures,
-    dropped or found odd, a line each.
+    computed: {index of a layer that is used: what it computes}, see `layers.trace`.
+    unknown_fields: which of bypass, conv10_pad and conv10_relu the file leaves open.
+    notes: what was assumed of pictures, dropped or found odd, a line each.
     """
 
     tensors: dict
@@ -46,7 +46,7 @@ class CaffeNet(NamedTuple):
     conv10_relu: bool
     preprocessing: Preprocessing
     computed: dict
-    unsaid: tuple
+    unknown_fields: tuple
     notes: list
 
 
@@ -107,7 +107,7 @@ def recognise(net, path, given=None):
         structure.conv10_relu,
         preprocessing,
         structure.computed,
-        structure.unsaid,
+        structure.unknown_fields,
         notes,
     )
 

@@ -24,15 +24,16 @@ PASSING_ON = ('Split', 'Flatten', 'Reshape', 'Dropout')
 class Structure(NamedTuple):
     """How the network is built, what the weights do not show.
 
-    chains: see `batch_norm.chains_behind`; computed: for `layers.trace`. unsaid: which of bypass,
-    conv10_pad and conv10_relu the file does not tell. notes: lines for the user.
+    chains: see `batch_norm.chains_behind`; computed: for `layers.trace`.
+    unknown_fields: which of bypass, conv10_pad and conv10_relu the file does not record.
+    notes: lines for the user.
     """
 
     conv10_pad: int
     conv10_relu: bool
     chains: dict
     computed: dict
-    unsaid: tuple
+    unknown_fields: tuple
     notes: list
 
 
@@ -52,14 +53,14 @@ def read_structure(net, convolutions, kind, size, ceil_mode, path):
     _refuse_loose_scalings(net, chains, path)
     conv10 = next(layers_of(net)[i] for i, name in convolutions.items() if name == 'conv10')
     pad = int(convolution_pad(conv10.convolution_param) == '1x1')
-    unsaid = () if conv10.HasField('convolution_param') else ('conv10_pad',)
+    unknown_fields = () if conv10.HasField('convolution_param') else ('conv10_pad',)
     notes = settle_rounding(net, kind[0], size, pad, ceil_mode)
     _check_settings(net, convolutions, build_net(*kind, pad), path)
     computed = expressions(convolutions, chains)
     if is_wired(net):
         relu = _check_wiring(net, computed, kind, map_side(kind[0], size, pad), path)
-        return Structure(pad, relu, chains, computed, unsaid, notes)
-    return Structure(pad, True, chains, computed, (*unsaid, 'bypass', 'conv10_relu'), notes)
+        return Structure(pad, relu, chains, computed, unknown_fields, notes)
+    return Structure(pad, True, chains, computed, (*unknown_fields, 'bypass', 'conv10_relu'), notes)
 
 
 def _refuse_loose_scalings(net, chains, path):

@@ -14,7 +14,7 @@ READ_PICTURES = ('Data', 'ImageData', 'WindowData')  # what they do not subtract
 TRAIN, TEST = 0, 1  # NetStateRule.phase
 
 
-class Said(NamedTuple):
+class InputSpec(NamedTuple):
     """What the file says.
 
     found: {field of Preprocessing: value}, the mean in the order of Caffe's channels. unknown:
@@ -50,7 +50,7 @@ def _stands_in(layer, phase):
 def read_inputs(net, convolutions, path):
     """The Said of a NetParameter; convolutions: {layer index: name in the original}."""
     blob = _source(net, next(index for index, name in convolutions.items() if name == 'conv1'))
-    said = Said({}, {}, [])
+    said = InputSpec({}, {}, [])
     if blob is None:
         return said
     if blob in net.input:

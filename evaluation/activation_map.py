@@ -10,7 +10,7 @@ import numpy as np
 
 import reader
 from figures.image_grid import surest_mistakes
-from models.cpu_network import network_on_cpu
+from models.cpu_network import cpu_network
 from network import architecture
 from network.preprocessing import preprocessing_of
 from pictures.decoding import cv2, load_picture
@@ -23,7 +23,7 @@ class ActivationMaps:
 
     def __init__(self, tensors, config, by_numpy=False):
         self.preprocessing = preprocessing_of(config)
-        self.network = network_on_cpu(tensors, config, 'conv10', by_numpy=by_numpy)
+        self.network = cpu_network(tensors, config, 'conv10', by_numpy=by_numpy)
         self.centres = cell_centres(config['version'], config['conv10_pad'])
 
     def crop(self, path):

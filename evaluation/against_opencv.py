@@ -67,7 +67,9 @@ def compare(model, caffemodel_path, image, given=None):
     preprocessing = preprocessing_of(config)
     message = read_message(caffemodel_path)
     net = recognise(message, caffemodel_path, given)
-    net = net._replace(**{name: config[name] for name in net.unsaid})  # neither side can tell
+    net = net._replace(
+        **{name: config[name] for name in net.unknown_fields}
+    )  # neither side can tell
     picture = reader.preprocess(image, preprocessing)
     images = reader.network_input(picture[np.newaxis], preprocessing)
     ours = {'data': images, **squeezenet.blobs(model_io.build_network(tensors, config), images)}

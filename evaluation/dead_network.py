@@ -8,7 +8,7 @@ from network.preprocessing import preprocessing_of
 SIZE = 99  # pixels; a network that answers to none of these is taken for dead
 
 
-def death(tensors, config):
+def dead_network_warning(tensors, config):
     """One line on what is wrong with a network that answers the same to everything; else None.
 
     All weights of a layer may be zero, or its ReLUs may let nothing through.

@@ -20,7 +20,7 @@ from evaluation.predictions import temperature_of
 from evaluation.temperature import log_softmax
 from figures import confusion, image_grid
 from models import model_io
-from models.cpu_network import BATCH, network_on_cpu
+from models.cpu_network import BATCH, cpu_network
 from network.preprocessing import preprocessing_of
 from pictures import lists, workers
 from pictures.decoding import PictureError
@@ -118,7 +118,7 @@ class Evaluator:
         if self.on_gpu:
             self.network = _OnGPU(tensors, config, precision)
         else:
-            network = network or network_on_cpu(tensors, config, None, precision, device.by_numpy)
+            network = network or cpu_network(tensors, config, None, precision, device.by_numpy)
             self.network = _OnCPU(network, self.preprocessing)
 
     def batches(self, pictures, indices=None, refused=None):

@@ -12,7 +12,7 @@ BAR_FIRST, BAR_OTHER, BAR_TRACK = '#9cc3e6', '#d7e6f4', '#f5f5f5'
 MOST_CELLS = 48  # of a sheet: more would be neither legible nor small
 
 
-def draw_sheet(pictures, path, columns=4, headline=None):
+def draw_image_grid(pictures, path, columns=4, headline=None):
     """Draw photos, each with its most probable classes and bars for their probabilities.
 
     `pictures`: 1 to 48 (MOST_CELLS; of more the caller takes a slice) tuples (picture, title, top):
@@ -93,7 +93,7 @@ def draw_mistakes(paths, labels, predicted, probabilities, class_names, path, mo
         cells.append((paths[i], title, []))
     count = f'{len(surest)} of {len(labels)} pictures wrong'
     shown = f'; the {len(cells)} surest' if len(cells) < len(surest) else ''
-    draw_sheet(cells, path, headline=count + shown)
+    draw_image_grid(cells, path, headline=count + shown)
     return True
 
 

@@ -50,14 +50,14 @@ def program_suffix():
     return '.json' if paddle.get_flags(flag)[flag] else '.pdmodel'
 
 
-def build_program(tensors, config, upto=None):
+def build_program(tensors, config, end_layer=None):
     """The Program of the network that `config` describes, with the parameters `tensors`.
 
-    `upto` (a layer's name) makes a network that ends there, at features instead of logits. Raises
-    UserError where Paddle cannot write it, ValueError for tensors of other sizes.
+    `end_layer` (a layer's name) makes a network that ends there, at features instead of logits.
+    Raises UserError where Paddle cannot write it, ValueError for tensors of other sizes.
     """
     built_from = tuple(config[name] for name in BUILT_FROM)
-    frame = _frame(built_from, preprocessing_of(config).crop, upto)
+    frame = _frame(built_from, preprocessing_of(config).crop, end_layer)
     content = b''.join(
         header + np.asarray(tensors[name], np.float32).tobytes() for header, name in frame.headers
     )
@@ -67,13 +67,13 @@ def build_program(tensors, config, upto=None):
 
 
 @functools.lru_cache(maxsize=8)  # Paddle never frees what it builds a network of
-def _frame(built_from, size, upto):
+def _frame(built_from, size, end_layer):
     """The _Frame of a network, built in static mode: paddle.jit.save takes five times as long."""
     dynamic = paddle.in_dynamic_mode()
     paddle.enable_static()
     try:
         with _files() as files:
-            arrays = _save_network(dict(zip(BUILT_FROM, built_from)), size, upto, files[0])
+            arrays = _save_network(dict(zip(BUILT_FROM, built_from)), size, end_layer, files[0])
             network, content = (file.read_bytes() for file in files)
     finally:
         if dynamic:
@@ -81,7 +81,7 @@ def _frame(built_from, size, upto):
     return _Frame(network, _take_out(arrays, content), len(content))
 
 
-def _save_network(config, size, upto, path):
+def _save_network(config, size, end_layer, path):
     """Write network and parameters as Paddle does; returns [(our name, array)] in their order."""
     program, start_up = paddle.static.Program(), paddle.static.Program()
     scope, cpu = paddle.base.core.Scope(), paddle.CPUPlace()
@@ -93,10 +93,10 @@ def _save_network(config, size, upto, path):
         images = paddle.static.data('images', [None, 3, size, size], 'float32')
         network = model_io.empty_network(config)
         network.eval()
-        output = _forward(network, images, upto)
+        output = _forward(network, images, end_layer)
         arrays = {}
         layers = [row.name for row in network.stages]
-        layers = layers[: layers.index(upto or 'conv10') + 1]
+        layers = layers[: layers.index(end_layer or 'conv10') + 1]
         for name, parameter in network.named_parameters():  # start_up, which would, never runs
             if name.split('.')[0] in layers:
                 count = np.arange(1, np.prod(parameter.shape) + 1, dtype=np.float32)
@@ -176,8 +176,8 @@ def _lives(process):
     return True
 
 
-def _forward(network, images, upto):
-    """What network(images), or network.features(images, upto), computes, without most concats.
+def _forward(network, images, end_layer):
+    """What network(images), or network.features(images, end_layer), computes, without most concats.
 
     A squeeze layer takes the two expands of the module before it apart, since
     squeeze(concat(a, b)) = squeeze_a(a) + squeeze_b(b). The concats are 12 % of the time.
@@ -192,7 +192,7 @@ def _forward(network, images, upto):
             parts = [layer.expand1x1(squeezed), layer.expand3x3(squeezed)]
         else:
             parts = [layer(_whole(parts))]
-        if row.name == upto:
+        if row.name == end_layer:
             return _whole(parts)
     return network.average(parts[0])
 

@@ -22,7 +22,7 @@ from models.formats import packed, paddle_names, paddle_v2, pdparams, refusals, 
 from models.formats.deep_compression import is_net, read_net
 from models.tensors import check_tensors, finish, recognise, refuse_other_types
 from network.config import (
-    Told,
+    ModelOverrides,
     check_config,
     complete,
     config_text,
@@ -36,7 +36,7 @@ from network.config import (
 BUNDLED_SHA256 = '33daaf1cea77eb1ee99565a4692ae2e132b2a7568fcb2c7521c75cd5a2a661bb'
 CONVERTED = Path('caffe_params')  # what caffe2paddle.py writes
 MOST_BYTES = 1 << 30  # of one file; a SqueezeNet of 100,000 classes has a fifth of that
-NOTHING_TOLD = Told()
+NO_OVERRIDES = ModelOverrides()
 
 
 def default_model():
@@ -44,7 +44,7 @@ def default_model():
     return CONVERTED if CONVERTED.is_dir() else DATA / 'squeezenet_v1.1.caffemodel'
 
 
-def read_model(path, told=NOTHING_TOLD, say=notice):
+def read_model(path, told=NO_OVERRIDES, say=notice):
     """Returns (tensors, config): {name: float32 array} in the network's order, and make_config's.
 
     `told` is what the user says of what the file may leave open. What neither says is assumed, and
@@ -70,7 +70,7 @@ def read_model(path, told=NOTHING_TOLD, say=notice):
     return read_caffemodel(path, told, say)
 
 
-def read_caffemodel(path, told=NOTHING_TOLD, say=notice, given=None):
+def read_caffemodel(path, told=NO_OVERRIDES, say=notice, given=None):
     """As read_model, of Caffe's own files, whatever their name ends in.
 
     `given` is what the user knows better of the pictures: see `caffemodel.read_net`.
@@ -86,7 +86,7 @@ def read_caffemodel(path, told=NOTHING_TOLD, say=notice, given=None):
         conv10_relu=net.conv10_relu,
         preprocessing=net.preprocessing,
     )
-    config = complete(config, told, path, say, net.unsaid)
+    config = complete(config, told, path, say, net.unknown_fields)
     config['source'] = {'file': Path(path).name, 'sha256': sha256_of(path)}
     if config['source']['sha256'] != BUNDLED_SHA256:  # whose mean is known
         for note in net.notes:

@@ -15,7 +15,7 @@ from common.files import read_regular_file
 from network import architecture
 from network.preprocessing import LARGEST_NUMBER, Preprocessing, check_number
 
-UNSAID = 'bypass', 'conv10_pad', 'conv10_relu'  # by names and shapes
+UNKNOWN_FIELDS = 'bypass', 'conv10_pad', 'conv10_relu'  # by names and shapes
 BYPASS_FLAGS = {'none': None, 'simple': 'simple', 'complex': 'complex'}
 MEANINGS = {'bypass': BYPASS_FLAGS.get, 'conv10_pad': int, 'conv10_relu': bool}
 # What may be recorded of the answers' certainty: of logits' divisor, of a probability.
@@ -23,7 +23,7 @@ CERTAINTY = {'temperature': (1 / LARGEST_NUMBER, LARGEST_NUMBER), 'threshold': (
 MOST_BYTES = 64 << 20  # of config.json; the names of 100,000 classes take a few
 
 
-class Told(NamedTuple):
+class ModelOverrides(NamedTuple):
     """What the user says of a model whose file may not: as in the configuration, but for `bypass`
     'none', 'simple' or 'complex'; None where he says nothing."""
 
@@ -61,7 +61,7 @@ def add_model_flags(parser):
 
 def told(args):
     """The Told of a command line with `add_model_flags`."""
-    return Told(args.bypass, args.conv10_pad, args.conv10_relu)
+    return ModelOverrides(args.bypass, args.conv10_pad, args.conv10_relu)
 
 
 def make_config(version, bypass, class_num, conv10_pad=0, **others):
@@ -142,23 +142,23 @@ def _check_names(config, where):
 # --- what a file says, what the user says, and what is assumed -----------------------------------
 
 
-def complete(config, told, where, say, unsaid=()):
-    """`config` with what its file leaves `unsaid` (some of UNSAID) as the user says, or assumed.
+def complete(config, told, where, say, unknown_fields=()):
+    """`config` with its `unknown_fields` (some of UNKNOWN_FIELDS) as the user says, or assumed.
 
     `say` is called with the line that tells what is assumed. Complex bypass shows in the weights.
     Raises UserError where the user says something else than the file.
     """
     if config['bypass'] == 'complex':
-        unsaid = [name for name in unsaid if name != 'bypass']
+        unknown_fields = [name for name in unknown_fields if name != 'bypass']
     config, said = dict(config), told.said()
     for name, value in said.items():
-        if name in unsaid:
+        if name in unknown_fields:
             config[name] = value
         elif value != config[name]:
             raise UserError(
                 f'{where}: its {name} is {_flag(config[name])}; leave out --{name} {_flag(value)}'
             )
-    assumed = [name for name in unsaid if name not in said]
+    assumed = [name for name in unknown_fields if name not in said]
     if assumed:
         flags = ' '.join(f'--{name} {_flag(config[name])}' for name in assumed)
         say(f'{where}: does not tell {", ".join(assumed)}; assuming {flags}')
@@ -178,9 +178,11 @@ def settle(where, folder, recognised, told, say):
     """
     beside = folder / 'config.json'
     if not beside.exists():
-        return complete(make_config(*recognised), told, where, say, UNSAID)
+        return complete(make_config(*recognised), told, where, say, UNKNOWN_FIELDS)
     config, said = read_config(beside)
-    return complete(config, told, beside, say, [name for name in UNSAID if name not in said])
+    return complete(
+        config, told, beside, say, [name for name in UNKNOWN_FIELDS if name not in said]
+    )
 
 
 def read_config(path):

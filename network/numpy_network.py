@@ -22,14 +22,14 @@ class Conv(NamedTuple):
 
 
 class NumpyNetwork:
-    """float32 pictures [N, 3, H, W] -> float32 logits [N, class_num], or what layer `upto` (a row's
-    name) gives, [N, C, H', W'].
+    """float32 pictures [N, 3, H, W] -> float32 logits [N, class_num], or what layer `end_layer`
+    (a row's name) gives, [N, C, H', W'].
 
     One picture is computed after another, so that its result depends on it alone.
     """
 
-    def __init__(self, tensors, config, upto=None):
-        self.tensors, self.upto = tensors, upto
+    def __init__(self, tensors, config, end_layer=None):
+        self.tensors, self.end_layer = tensors, end_layer
         self.rows = architecture.stages(config['version'], config['bypass'], config['class_num'])
         self.convs = convolutions(config)
 
@@ -46,7 +46,7 @@ class NumpyNetwork:
                 x = self._fire(row, x)
             else:
                 x = self._convolve(row.name, x)
-            if row.name == self.upto:
+            if row.name == self.end_layer:
                 return x.transpose(0, 3, 1, 2)
         return x.mean(axis=(1, 2))
 

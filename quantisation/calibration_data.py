@@ -16,13 +16,13 @@ from pictures.folder_tree import expand_paths
 CROPS = 1000  # that the network is fitted on
 FEWEST = 50
 BYTES_A_CROP = 13 << 20  # of 227x227, what a walk through v1.1 keeps (measured: 12.6 MB)
-VIEWS = (4, 5, 3, 7, 1)  # of a picture, while there are too few: five_crop's, plus 5 if mirrored
+VIEWS = (4, 5, 3, 7, 1)  # of a picture, while there are too few: crop_at's, plus 5 if mirrored
 HELD_OUT = 8  # every eighth picture, where there is no val list
 MOST_HELD_OUT = 500
 NOISE = 96  # pictures of coloured noise, where there are no others
 
 
-class Material(NamedTuple):
+class CalibrationData(NamedTuple):
     """crops, judged: uint8 [N, h, w, 3] to fit and to judge on; labels of the latter, if known.
 
     remarks: lines that say what was taken.
@@ -54,13 +54,13 @@ def gather(args, config, val):
             'no pictures: fitted on coloured noise, which loses far more, and of a network of '
             'many classes leaves little; give some 1,000 pictures of any kind (--pictures)'
         )
-        return Material(_noise(preprocessing.crop, args.seed), judged, labels, remarks)
+        return CalibrationData(_noise(preprocessing.crop, args.seed), judged, labels, remarks)
     most = _most_crops(preprocessing.crop)
     chosen = _choose(paths, args.seed, min(CROPS, most))
     remarks.append(f'fitted on {len(chosen)} crops of {len(paths)} pictures')
     if most < CROPS:
         remarks.append(f'more than {most} crops would not fit into the free memory of this machine')
-    return Material(_crops(chosen, preprocessing), judged, labels, remarks)
+    return CalibrationData(_crops(chosen, preprocessing), judged, labels, remarks)
 
 
 def _most_crops(size):
@@ -118,7 +118,7 @@ def _crops(chosen, preprocessing):
             picture = reader.load_picture(path)
             with reader.named(path):
                 picture = reader.resize(picture, preprocessing)
-            crop = reader.five_crop(picture, view % 5, size)
+            crop = reader.crop_at(picture, view % 5, size)
             target[...] = crop[:, ::-1] if view >= 5 else crop
             meter.count(1)
     return found

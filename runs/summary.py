@@ -35,7 +35,7 @@ def epoch_line(row):
     )
 
 
-def reason_to_end(state, options):
+def should_stop(state, options):
     """Why a run ends before its last epoch, in words, or None; the same in every process."""
     rows = [row for row in state.rows if row['iteration'] >= state.cycle_start]
     best = max(rows, key=lambda row: (row['val_top1'], -row['val_loss']), default=None)
@@ -49,7 +49,7 @@ def reason_to_end(state, options):
     return None
 
 
-def worry(row, evaluation, class_num):
+def collapse_warning(row, evaluation, class_num):
     """What is wrong with how it learns, in words, or None."""
     if answers_alike(evaluation):
         return 'the network gives every picture the same answer: try a lower --lr, or --head fit'
@@ -210,13 +210,13 @@ def show_batch(options: Namespace) -> int:
         if options.folder and not options.resume:
             setup.make_lists(options, Path(place))
         cells = _batch_cells(options)
-    image_grid.draw_sheet(cells, options.show_batch)
+    image_grid.draw_image_grid(cells, options.show_batch)
     print(f'written: {Path(options.show_batch)}, what training sees of {len(cells)} pictures')
     return 0
 
 
 def _batch_cells(options: Namespace) -> list[tuple[np.ndarray, str, list]]:
-    """The first pictures of the train list, augmented, as image_grid.draw_sheet takes them."""
+    """The first pictures of the train list, augmented, as image_grid.draw_image_grid takes them."""
     pictures = lists.read_list(options.train_list, options.data_dir)
     names = lists.class_names_beside(options.train_list)
     names = names or [str(label) for label in range(pictures.class_num)]

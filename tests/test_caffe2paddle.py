@@ -277,7 +277,9 @@ def test_a_dead_network_is_said_loudly(tmp_path, capsys, change, words):
 
 
 def test_a_sound_network_is_not_called_dead(official_tensors):
-    assert dead_network.death(official_tensors, make_config('1.1', None, 1000)) is None
+    assert (
+        dead_network.dead_network_warning(official_tensors, make_config('1.1', None, 1000)) is None
+    )
 
 
 def test_what_is_assumed_is_said_in_one_line_of_stderr(tmp_path, capsys):

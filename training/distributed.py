@@ -93,7 +93,7 @@ def join_group(device):
     return dist.get_rank(), dist.get_world_size()
 
 
-class Heart:
+class Watchdog:
     """Ends this process when the group has not met for STUCK_SECONDS.
 
     gloo notices a lost peer by itself; NCCL may wait for it for ever, inside a call that no signal
@@ -122,7 +122,7 @@ class Heart:
         self.end(1)
 
 
-_heart = Heart()
+_heart = Watchdog()
 
 
 def mean_over_group(vector):

@@ -52,7 +52,7 @@ class MeanFeatures:
 
     def __init__(self, tensors, config, mirrored=False):
         self.preprocessing, self.pad = preprocessing_of(config), config['conv10_pad']
-        self.predictor = Predictor(build_program(tensors, config, upto='fire9'))
+        self.predictor = Predictor(build_program(tensors, config, end_layer='fire9'))
         self.mirrored = mirrored
 
     def __call__(self, indices, crops, labels):
@@ -73,10 +73,10 @@ def collect_views(tensors, config, pictures, options, load):
     sampling = reader.Sampling(
         1, seed, 'area', augmentation=Augmentation(), fast_decode=options.fast_decode
     )
-    centre = reader.CentreView(preprocessing, sampling.short_side(preprocessing))
+    centre = reader.EvalTransform(preprocessing, sampling.short_side(preprocessing))
     passes = [(centre, MeanFeatures(tensors, config, mirrored=True))]
     for number in range(RANDOM_VIEWS):
-        view = reader.TrainingViews(preprocessing, sampling, number)
+        view = reader.TrainTransform(preprocessing, sampling, number)
         passes.append((view, MeanFeatures(tensors, config)))
     found = []
     with Meter('features for a new conv10', len(indices) * len(passes)) as meter:

@@ -52,7 +52,7 @@ class Schedule:
         return self.base
 
 
-class Flat:
+class FlatParameters:
     """Parameters {name: Parameter} as one vector: each becomes a view of its part of `vector`.
 
     What is done to the vector is done to all of them at once, by one kernel.
@@ -106,7 +106,7 @@ class SGD:
         if rule not in self.RULES:
             raise ValueError(f'rule is {rule!r}; it must be one of {", ".join(self.RULES)}')
         self.momentum, self.weight_decay, self.rule = momentum, weight_decay, rule
-        self.flat = Flat(parameters)
+        self.flat = FlatParameters(parameters)
         self.moments = {'velocity': paddle.zeros_like(self.flat.vector)}
 
     @paddle.no_grad()
@@ -128,7 +128,7 @@ class AdamW:
     def __init__(self, parameters, momentum=0.9, weight_decay=2e-4, second=0.99, epsilon=1e-8):
         self.momentum, self.weight_decay = momentum, weight_decay
         self.second, self.epsilon = second, epsilon
-        self.flat = Flat(parameters)
+        self.flat = FlatParameters(parameters)
         self.moments = {name: paddle.zeros_like(self.flat.vector) for name in ('mean', 'square')}
 
     @paddle.no_grad()

@@ -111,7 +111,7 @@ class SharedDropout(paddle.nn.Layer):
         return paddle.rand([1, *shape]) >= self.p
 
 
-def last_frozen(stages, freeze):
+def freeze_boundary(stages, freeze):
     """The layer up to which --freeze `freeze` keeps the network as it is, or None.
 
     A max-pool behind it has nothing to learn and makes it smaller, so it belongs to that part.
@@ -136,12 +136,12 @@ def trained_parameters(network, freeze):
 
 
 class FrozenFeatures:
-    """What the readers compute of the frozen layers, up to `upto`: (indices, crops, labels) ->
+    """What the readers compute of the frozen layers, up to `end_layer`: (indices, crops, labels) ->
     (float32 output, labels). `precision` is a Predictor's."""
 
-    def __init__(self, tensors, config, upto, precision='float32'):
-        self.preprocessing, self.upto = preprocessing_of(config), upto
-        self.predictor = Predictor(build_program(tensors, config, upto), precision=precision)
+    def __init__(self, tensors, config, end_layer, precision='float32'):
+        self.preprocessing, self.end_layer = preprocessing_of(config), end_layer
+        self.predictor = Predictor(build_program(tensors, config, end_layer), precision=precision)
 
     def __call__(self, indices, crops, labels):
         return self.predictor(reader.network_input(crops, self.preprocessing)), labels

@@ -298,7 +298,7 @@ def test_weights_alone_leave_open_what_they_do_not_say(tmp_path):
     net, _ = message('1.0')
     path = save(weights_alone(net), tmp_path)
     found = read_net(path)
-    assert set(found.unsaid) == {'bypass', 'conv10_pad', 'conv10_relu'}
+    assert set(found.unknown_fields) == {'bypass', 'conv10_pad', 'conv10_relu'}
     (note,) = found.notes
     assert 'assuming pictures of 227x227 (--input_size), a mean of (104, 117, 123)' in note
     given = {'crop': 224, 'mean': (1, 2, 3), 'resize': 'warp'}
@@ -310,7 +310,7 @@ def test_weights_alone_leave_open_what_they_do_not_say(tmp_path):
 def test_who_contradicts_the_file_is_believed_aloud(tmp_path):
     net, _ = message()
     found = read_net(save(net, tmp_path), {'crop': 224})
-    assert found.unsaid == ()
+    assert found.unknown_fields == ()
     assert found.preprocessing.crop == 224
     assert noted(found, 'crop is 224, as told; the file says 227')
 

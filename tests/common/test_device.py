@@ -140,7 +140,7 @@ def test_other_precisions_do_not_scale(amp):
 def test_a_group_that_does_not_meet_again_ends(monkeypatch, capsys):
     monkeypatch.setattr(distributed, 'STUCK_SECONDS', 0.2)
     ended = threading.Event()
-    heart = distributed.Heart(end=lambda status: ended.set() if status == 1 else None)
+    heart = distributed.Watchdog(end=lambda status: ended.set() if status == 1 else None)
     heart.watch()
     for _ in range(5):
         assert not ended.wait(0.08)

@@ -16,7 +16,7 @@ from caffe_format.writing import write_caffemodel
 from common.console import UserError
 from models import model_io
 from models.model_io import make_config, read_model
-from network.config import Told, add_model_flags, told
+from network.config import ModelOverrides, add_model_flags, told
 
 tensors, config, model = model_checks.tensors, model_checks.config, model_checks.model
 
@@ -169,7 +169,7 @@ def bare(tmp_path, tensors):
 
 
 def test_what_the_user_says_is_obeyed_without_a_word(bare, capsys):
-    found = read_model(bare, Told('simple', 1, 0))[1]
+    found = read_model(bare, ModelOverrides('simple', 1, 0))[1]
     assert found == {**make_config('1.1', 'simple', 3, 1), 'conv10_relu': False}
     assert capsys.readouterr().err == ''
 
@@ -177,9 +177,15 @@ def test_what_the_user_says_is_obeyed_without_a_word(bare, capsys):
 @pytest.mark.parametrize(
     ('told', 'line'),
     [
-        (Told(), 'bypass, conv10_pad, conv10_relu; assuming --bypass none --conv10_pad 0'),
-        (Told('simple'), 'does not tell conv10_pad, conv10_relu; assuming --conv10_pad 0'),
-        (Told('none', 1), 'does not tell conv10_relu; assuming --conv10_relu 1'),
+        (
+            ModelOverrides(),
+            'bypass, conv10_pad, conv10_relu; assuming --bypass none --conv10_pad 0',
+        ),
+        (
+            ModelOverrides('simple'),
+            'does not tell conv10_pad, conv10_relu; assuming --conv10_pad 0',
+        ),
+        (ModelOverrides('none', 1), 'does not tell conv10_relu; assuming --conv10_relu 1'),
     ],
 )
 def test_what_nobody_says_is_assumed_aloud_in_one_line(told, line, bare):
@@ -193,18 +199,18 @@ def test_what_nobody_says_is_assumed_aloud_in_one_line(told, line, bare):
 def test_complex_bypass_needs_no_word(tmp_path, seeded_tensors):
     lines, path = [], tmp_path / 'a.safetensors'
     safetensors.numpy.save_file(seeded_tensors('1.1', 'complex', 3), path)
-    assert read_model(path, Told(None, 0, 1), lines.append)[1]['bypass'] == 'complex'
+    assert read_model(path, ModelOverrides(None, 0, 1), lines.append)[1]['bypass'] == 'complex'
     assert lines == []
     with pytest.raises(UserError, match='its bypass is complex; leave out --bypass none'):
-        read_model(path, Told('none'))
+        read_model(path, ModelOverrides('none'))
 
 
 @pytest.mark.parametrize(
     ('told', 'words'),
     [
-        (Told('simple'), 'its bypass is none; leave out --bypass simple'),
-        (Told('none', 1), 'its conv10_pad is 0; leave out --conv10_pad 1'),
-        (Told(None, 0, 0), 'its conv10_relu is 1; leave out --conv10_relu 0'),
+        (ModelOverrides('simple'), 'its bypass is none; leave out --bypass simple'),
+        (ModelOverrides('none', 1), 'its conv10_pad is 0; leave out --conv10_pad 1'),
+        (ModelOverrides(None, 0, 0), 'its conv10_relu is 1; leave out --conv10_relu 0'),
     ],
 )
 def test_user_who_contradicts_the_file_is_refused(told, words, model):
@@ -240,7 +246,7 @@ def test_weights_alone_of_caffe_leave_open_what_the_user_may_say(tmp_path, seede
     assert '--bypass none' in '\n'.join(lines)
     assert '--conv10_pad 0' in '\n'.join(lines)
     lines.clear()
-    config = read_model(path, Told('simple', 1, 0), lines.append)[1]
+    config = read_model(path, ModelOverrides('simple', 1, 0), lines.append)[1]
     assert '--conv10_pad' not in '\n'.join(lines)  # of the pictures there is still a line
     assert [config[name] for name in ('bypass', 'conv10_pad', 'conv10_relu')] == [
         'simple',

@@ -12,10 +12,10 @@ from models.formats.paddle_names import VISION_MEAN, VISION_STD
 from models.inference import Predictor, build_program
 from models.model_io import read_model
 from network import architecture
-from network.config import Told, make_config
+from network.config import ModelOverrides, make_config
 from network.preprocessing import preprocessing_of
 
-SAID = Told('none', 0, 1)
+SAID = ModelOverrides('none', 0, 1)
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_v1_0_of_paddle_vision_computes_what_it_did_there(tmp_path):
 def test_user_who_contradicts_what_is_known_is_refused(tmp_path):
     theirs('1.0', tmp_path / 'a.pdparams')
     with pytest.raises(UserError, match='its conv10_pad is 0; leave out --conv10_pad 1'):
-        read_model(tmp_path / 'a.pdparams', Told(conv10_pad=1))
+        read_model(tmp_path / 'a.pdparams', ModelOverrides(conv10_pad=1))
 
 
 def test_crop_of_paddle_vision_is_one_whose_pooling_needs_no_rounding():
@@ -115,7 +115,7 @@ def test_v1_1_of_paddle_vision_is_refused_for_what_differs(tmp_path):
 
 def test_what_was_converted_is_written_and_read_as_any_model(tmp_path):
     theirs('1.0', tmp_path / 'a.pdparams')
-    tensors, config = read_model(tmp_path / 'a.pdparams', Told('none'))
+    tensors, config = read_model(tmp_path / 'a.pdparams', ModelOverrides('none'))
     model_io.write_model(tmp_path / 'model', tensors, config)
     found, found_config = read_model(tmp_path / 'model')
     assert_bits(found, tensors)

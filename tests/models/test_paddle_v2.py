@@ -14,7 +14,7 @@ from common.console import UserError
 from models.formats import paddle_v2
 from models.model_io import read_model
 from network import architecture
-from network.config import Told, make_config
+from network.config import ModelOverrides, make_config
 from network.preprocessing import Preprocessing
 
 CONFIG = make_config('1.1', None, 3)
@@ -193,7 +193,7 @@ def test_default_names_among_others_are_refused(v2):
 
 def test_assumptions_about_a_tar_are_said_and_can_be_told(tmp_path, v2, capsys):
     path = pack(tmp_path / 'pass_0.tar', v2)
-    assert read_model(path, Told('simple', 1, 1))[1] == make_config('1.1', 'simple', 3, 1)
+    assert read_model(path, ModelOverrides('simple', 1, 1))[1] == make_config('1.1', 'simple', 3, 1)
     assert capsys.readouterr().err == ''
     read_model(path)
     assert capsys.readouterr().err.count('\n') == 1

@@ -63,8 +63,8 @@ def test_every_blob_is_caffes(net, model_of, images, activations, caffe):
         assert_equal(found[blob], caffe(net[0], blob), blob)
 
 
-def by_paddle(tensors, config, upto=None):
-    return Predictor(build_program(tensors, config, upto))
+def by_paddle(tensors, config, end_layer=None):
+    return Predictor(build_program(tensors, config, end_layer))
 
 
 each_way = pytest.mark.parametrize('network', [by_paddle, NumpyNetwork])
@@ -82,7 +82,7 @@ def test_logits_and_probabilities_are_caffes(network, net, model_of, images, caf
 
 @each_way
 @pytest.mark.parametrize(
-    ('net', 'upto', 'blob'),
+    ('net', 'end_layer', 'blob'),
     [
         (OFFICIAL, 'conv1', 'conv1'),
         (OFFICIAL, 'fire5', 'fire5/concat'),
@@ -96,9 +96,9 @@ def test_logits_and_probabilities_are_caffes(network, net, model_of, images, caf
     ids=lambda value: value[0] if isinstance(value, tuple) else value,
 )
 def test_network_that_ends_at_a_layer_gives_caffes_blob(
-    network, net, upto, blob, model_of, images, caffe
+    network, net, end_layer, blob, model_of, images, caffe
 ):
-    found = network(*model_of(net), upto=upto)(images)
+    found = network(*model_of(net), end_layer=end_layer)(images)
     assert_equal(found, caffe(net[0], blob), blob)
 
 

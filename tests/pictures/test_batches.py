@@ -70,7 +70,7 @@ def test_five_crops_are_the_corners_and_the_centre():
     starts = [(0, 0), (0, 74), (29, 0), (29, 74), (14, 37)]
     for which, (top, left) in enumerate(starts):
         expected = picture[top : top + 227, left : left + 227]
-        np.testing.assert_array_equal(reader.five_crop(picture, which, 227), expected)
+        np.testing.assert_array_equal(reader.crop_at(picture, which, 227), expected)
 
 
 def test_preprocess_names_the_file_that_is_too_small(save):
@@ -137,7 +137,7 @@ def test_training_batches_are_crops_of_their_pictures(pictures):
             assert (images.dtype, labels.dtype) == (np.uint8, np.int64)
             for image, label in zip(images, labels):
                 resized = reader.resize(reader.load_picture(pictures.path(label)), SHORT)
-                crops = [reader.five_crop(resized, which, 227) for which in range(5)]
+                crops = [reader.crop_at(resized, which, 227) for which in range(5)]
                 crops += [crop[:, ::-1] for crop in crops]
                 seen.add([np.array_equal(image, crop) for crop in crops].index(True))
     assert seen == set(range(10))

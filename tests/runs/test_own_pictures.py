@@ -103,7 +103,9 @@ def test_show_batch_draws_the_folder_that_is_named_and_leaves_nothing(
     photos, tmp_path, monkeypatch
 ):
     sheets = []
-    monkeypatch.setattr(summary.image_grid, 'draw_sheet', lambda cells, path: sheets.append(cells))
+    monkeypatch.setattr(
+        summary.image_grid, 'draw_image_grid', lambda cells, path: sheets.append(cells)
+    )
     monkeypatch.chdir(tmp_path)
     before = sorted(photos.rglob('*'))
     assert train.main([str(photos), '--show_batch', 'sheet.png', '--device', 'cpu']) == 0
@@ -209,12 +211,12 @@ def state(top1s, seconds=10.0, cycle_start=0):
 
 def test_patience_and_time_end_a_run():
     options = parse_options(['--patience', '3'])
-    assert summary.reason_to_end(state([0.5, 0.6, 0.6, 0.5]), options) is None
-    assert '--patience' in summary.reason_to_end(state([0.5, 0.6, 0.6, 0.5, 0.4]), options)
-    assert summary.reason_to_end(state([0.5, 0.6, 0.6, 0.5, 0.4], cycle_start=20), options) is None
+    assert summary.should_stop(state([0.5, 0.6, 0.6, 0.5]), options) is None
+    assert '--patience' in summary.should_stop(state([0.5, 0.6, 0.6, 0.5, 0.4]), options)
+    assert summary.should_stop(state([0.5, 0.6, 0.6, 0.5, 0.4], cycle_start=20), options) is None
     options = parse_options(['--time', '1m', '--patience', '0'])
-    assert summary.reason_to_end(state([0.5] * 5), options) is None
-    assert '--time' in summary.reason_to_end(state([0.5] * 7), options)
+    assert summary.should_stop(state([0.5] * 5), options) is None
+    assert '--time' in summary.should_stop(state([0.5] * 7), options)
 
 
 def test_a_network_that_answers_alike_is_noticed():
@@ -226,9 +228,9 @@ def test_a_network_that_answers_alike_is_noticed():
     assert summary.answers_alike(Found)
     Found.probabilities = np.add(Found.probabilities, [[0], [1e-3], [0]])
     assert not summary.answers_alike(Found)
-    assert 'ln 3' in summary.worry({'train_loss': np.log(3)}, Found, 3)
-    assert summary.worry({'train_loss': 0.9}, Found, 3) is None
-    assert summary.worry({}, Found, 3) is None
+    assert 'ln 3' in summary.collapse_warning({'train_loss': np.log(3)}, Found, 3)
+    assert summary.collapse_warning({'train_loss': 0.9}, Found, 3) is None
+    assert summary.collapse_warning({}, Found, 3) is None
 
 
 def test_class_weights_make_classes_alike(tmp_path):

@@ -131,7 +131,7 @@ RED = np.full((60, 80, 3), (20, 30, 220), np.uint8)  # BGR, 4:3 as its place on 
 
 
 def test_sheet_shows_the_photo_in_its_colours(tmp_path):
-    image_grid.draw_sheet([(RED, 'red', [('fire', 1.0)])], tmp_path / 'sheet.png')
+    image_grid.draw_image_grid([(RED, 'red', [('fire', 1.0)])], tmp_path / 'sheet.png')
     image = picture(tmp_path / 'sheet.png')
     assert image.shape[1] == 560  # 2.4 inches and two margins of 0.2 at 200 dots an inch
     assert abs(has_colour(image, [220, 30, 20]) - 480 * 360) < 2000
@@ -140,7 +140,7 @@ def test_sheet_shows_the_photo_in_its_colours(tmp_path):
 @pytest.mark.parametrize('shape', [(1, 1, 3), (3, 900, 3), (900, 3, 3), (60, 80, 3)])
 def test_photos_of_any_shape_keep_it(shape, tmp_path):
     red = np.full(shape, (20, 30, 220), np.uint8)
-    image_grid.draw_sheet([(red, 'red', [])], tmp_path / 'sheet.png')
+    image_grid.draw_image_grid([(red, 'red', [])], tmp_path / 'sheet.png')
     found = np.abs(picture(tmp_path / 'sheet.png').astype(int) - (20, 30, 220)).max(axis=-1) < 30
     height, width = (np.ptp(axis) + 1 for axis in np.nonzero(found))
     scale = min(480 / shape[1], 360 / shape[0])
@@ -151,7 +151,7 @@ def test_photos_of_any_shape_keep_it(shape, tmp_path):
 def test_bars_are_as_long_as_their_probabilities(tmp_path):
     lengths = []
     for probability in (0.0, 0.25, 1.0, float('nan')):
-        image_grid.draw_sheet([(RED, 'red', [('', probability)])], tmp_path / 'sheet.png')
+        image_grid.draw_image_grid([(RED, 'red', [('', probability)])], tmp_path / 'sheet.png')
         lengths.append(has_colour(picture(tmp_path / 'sheet.png'), rgb(image_grid.BAR_FIRST), 2))
     assert lengths[0] == lengths[3] == 0
     assert lengths[1] == pytest.approx(480 * 0.25 * 36, rel=0.05)  # 36 dots high
@@ -163,7 +163,7 @@ def test_sheet_reads_files_and_grows_by_rows(tmp_path):
     cell = (tmp_path / 'red.png', 'red.png', [('fire', 0.9), ('brick', 0.1)])
     heights = []
     for count in (4, 5, 9):
-        image_grid.draw_sheet([cell] * count, tmp_path / 'sheet.png')
+        image_grid.draw_image_grid([cell] * count, tmp_path / 'sheet.png')
         image = picture(tmp_path / 'sheet.png')
         assert image.shape[1] == 1272
         assert has_colour(image, [220, 30, 20]) == pytest.approx(count * 288 * 216, rel=0.02)
@@ -175,7 +175,7 @@ def test_sheet_reads_files_and_grows_by_rows(tmp_path):
 @pytest.mark.parametrize('count', [0, 49])
 def test_sheet_is_bounded(count, tmp_path):
     with pytest.raises(ValueError, match='a sheet holds 1 to 48'):
-        image_grid.draw_sheet([(RED, '', [])] * count, tmp_path / 'sheet.png')
+        image_grid.draw_image_grid([(RED, '', [])] * count, tmp_path / 'sheet.png')
 
 
 def test_any_name_can_be_drawn_without_warning(tmp_path, caplog):
@@ -191,7 +191,7 @@ def test_any_name_can_be_drawn_without_warning(tmp_path, caplog):
         'W' * 500,
     ]
     top = [(name, 0.1) for name in names]
-    image_grid.draw_sheet([(RED, '猫.jpg\n$', top)], tmp_path / 'sheet.png')
+    image_grid.draw_image_grid([(RED, '猫.jpg\n$', top)], tmp_path / 'sheet.png')
     confusion.draw_confusion(np.eye(9, dtype=np.int64), names, tmp_path / 'confusion.png')
     assert picture(tmp_path / 'confusion.png').shape[1] < 1200  # the long name is shortened
     assert not caplog.records
@@ -212,7 +212,9 @@ def test_text_is_shortened_to_its_place():
 
 def test_mistakes_are_shown_the_surest_first(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(image_grid, 'draw_sheet', lambda cells, path, headline: drawn.append(cells))
+    monkeypatch.setattr(
+        image_grid, 'draw_image_grid', lambda cells, path, headline: drawn.append(cells)
+    )
     probabilities = [0.9, 0.9, 0.51, 0.98, 0.9, 0.9, 0.6, 0.9]
     paths = [f'photos/{n}.jpg' for n in range(8)]
     arguments = paths, LABELS, PREDICTED, probabilities, NAMES, tmp_path / 'mistakes.png'

@@ -10,7 +10,7 @@ from conftest import GOLDEN, MEAN
 
 from network import architecture
 from squeezenet import SqueezeNet
-from training.solver import SGD, Flat, Schedule
+from training.solver import SGD, FlatParameters, Schedule
 from training.step import LARGEST_LOSS, Learner, SharedDropout, train_step
 
 RATES = (0.1, 0.1, 0.03, 0.5, 0.0, 0.02, 0.02, 0.001)  # a rate that changes, as in no paper
@@ -276,7 +276,7 @@ def test_step_on_nan_raises_and_changes_nothing(small_start):
 def test_parameters_are_views_of_one_vector_in_the_network_too(small_start):
     """A release of Paddle that copies instead would train nothing."""
     network, parameters, (images, _) = small_start
-    flat = Flat(parameters)
+    flat = FlatParameters(parameters)
     before = network(paddle.to_tensor(images)).numpy()
     flat.vector.subtract_(0.01 * flat.vector)
     assert np.abs(network(paddle.to_tensor(images)).numpy() - before).max() > 0
