@@ -12,8 +12,14 @@ from pathlib import Path
 from caffe_format import caffemodel, writing
 from caffe_format.blobs import read_mean_image
 from caffe_format.layers import net_label, show_shape
-from common.console import UserError, notice, one_line_errors, printable
-from common.files import DATA, atomic_write
+from common.console import UserError, end_on_signals, notice, one_line_errors, printable
+from common.files import (
+    DATA,
+    check_folder_writable,
+    check_writable,
+    read_head,
+    write_together,
+)
 from evaluation.dead_network import dead_network_warning
 from models import model_io
 from models.formats import paddle_v2
@@ -176,6 +182,7 @@ def given_by(args):
 
 @one_line_errors
 def main(arguments=None):
+    end_on_signals()
     args = parse_arguments(arguments)
     if args.list:
         return list_layers(args.caffemodel)
@@ -210,6 +217,7 @@ def convert(path, output, said=NO_OVERRIDES, given=None, class_names=None):
     said, given: what the user knows of the network and better of its pictures, see
     `model_io.read_caffemodel`.
     """
+    check_folder_writable(output)
     tensors, config = model_io.read_caffemodel(path, said, given=given)
     names = _names_for(config['class_num'], class_names)
     if names:
@@ -283,21 +291,22 @@ def to_caffe(model, output, said=NO_OVERRIDES):
     """Write `model` (what --model takes) as the V2 caffemodel `output`, and what goes beside it."""
     if output.suffix != '.caffemodel':
         raise UserError(f'{output}: --output must end in .caffemodel with --to_caffe')
+    check_writable(output)
     tensors, config = model_io.read_model(model, said)
-    prototxt, labels = output.with_suffix('.prototxt'), output.with_suffix('.labels.txt')
     names = config.get('class_names') or _names_for(config['class_num'], None)
+    prototxt, labels = output.with_suffix('.prototxt'), output.with_suffix('.labels.txt')
     _refuse_foreign(prototxt, [prototxt, labels])
+    contents = {
+        output: writing.caffemodel_bytes(tensors, config),
+        prototxt: writing.deploy_prototxt(config).encode(),
+    }
     if names:
-        with atomic_write(labels, 'w') as file:
-            file.writelines(f'{" ".join(name.split())}\n' for name in names)
-    else:
+        contents[labels] = ''.join(f'{" ".join(name.split())}\n' for name in names).encode()
+    write_together(contents)
+    if not names:
         labels.unlink(missing_ok=True)
-    with atomic_write(prototxt, 'w') as file:
-        file.write(writing.deploy_prototxt(config))
-    writing.write_caffemodel(output, tensors, config)
     _report(model, config, tensors)
-    written = [output, prototxt, *([labels] if names else [])]
-    print(f'written: {printable(", ".join(map(str, written)))}')
+    print(f'written: {printable(", ".join(map(str, contents)))}')
     print(writing.feeding(config))
     return 0
 
@@ -305,8 +314,7 @@ def to_caffe(model, output, said=NO_OVERRIDES):
 def _refuse_foreign(prototxt, beside):
     """Raises UserError where a file would be overwritten that --to_caffe did not write."""
     try:
-        with open(prototxt, encoding='utf-8', errors='replace') as file:
-            ours = file.readline().startswith(writing.MARK)
+        ours = read_head(prototxt, len(writing.MARK)) == writing.MARK.encode()
     except FileNotFoundError:
         ours = False
     for path in beside:

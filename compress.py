@@ -15,7 +15,8 @@ from pathlib import Path
 import common.paddle_start  # noqa: F401 - before Paddle
 
 import reader
-from common.console import Meter, UserError, one_line_errors, printable
+from common.console import Meter, UserError, end_on_signals, one_line_errors, printable
+from common.files import check_writable
 from evaluation.evaluator import read_labelled
 from models import model_io
 from models.formats import packed
@@ -70,9 +71,11 @@ def parse_arguments(argv=None):
 
 @one_line_errors
 def main(argv=None):
+    end_on_signals()
     args = parse_arguments(argv)
     if args.list:
         return print_layers(args.list)
+    check_writable(args.output)
     tensors, config = model_io.read_model(args.model or model_io.default_model(), told(args))
     val = args.val_list and read_labelled(args.val_list, args.data_dir, config, say)
     pictures = calibration_data.gather(args, config, val)
@@ -165,8 +168,7 @@ def smallest(compressor, judge, most_loss):
 
 def print_layers(path):
     """--list: a row a layer, whose bytes add up to the file's."""
-    made = packed.load(path)
-    rows = listing.rows(made, Path(path).stat().st_size)
+    rows = listing.rows(packed.load(path), Path(path).stat().st_size)
     print(f'{"layer":20} {"weights":>9} {"bits each":>9} {"zeros":>6} {"bytes":>8}')
     for row in rows:
         print(f'{row.name:20} {row.weights:9} {row.bits:9.2f} {row.zeros:6.1%} {row.bytes:8}')

@@ -24,7 +24,13 @@ import paddle
 import exports
 import reader
 from common.console import Meter, UserError, end_on_signals, notice, one_line_errors
-from common.files import DATA, atomic_write, check_folder_writable, check_writable
+from common.files import (
+    DATA,
+    atomic_write,
+    check_folder_writable,
+    check_writable,
+    read_regular_file,
+)
 from evaluation import evaluator, predictions
 from exports import browser, c_source, inference_model, int8_calibration, teach_page, web_page
 from models import model_io
@@ -225,8 +231,8 @@ def to_paddle(args, tensors, config):
 
 
 def to_page(args, tensors, config):
+    crop = _check_picture(args, config)  # before a minute of packing
     content, tensors = _packed(args, tensors, config)
-    predictions.temperature_of(config), predictions.threshold_of(config)  # refuse what is none
     page = web_page.build(content, config, args.title or 'SqueezeNet')
     runner = browser.find()
     if runner is None:
@@ -234,7 +240,7 @@ def to_page(args, tensors, config):
     else:
         picture = load_picture(args.image)[..., ::-1]
         found = np.array([browser.ask(runner, page, picture)['logits']])
-        _check(runner.name, found, _logits(tensors, config, _check_picture(args, config)))
+        _check(runner.name, found, _logits(tensors, config, crop))
     _write_file(args.output, page.encode())
     if args.output.stat().st_size > MOST_BYTES:
         print(f'above {MOST_BYTES:,} bytes: a smaller --size of compress.py makes it smaller')
@@ -254,7 +260,7 @@ def to_teach(args, tensors, config):
 def _packed(args, tensors, config):
     """The bytes of the model as a packed file, and the tensors that they hold."""
     if args.model.is_file() and packed.is_packed(args.model):
-        return args.model.read_bytes(), tensors
+        return read_regular_file(args.model, packed.MOST_BYTES), tensors
     source = ['--train_list', args.calibrate] if args.calibrate else []
     source += ['--data_dir', args.data_dir] if args.data_dir else []
     print(

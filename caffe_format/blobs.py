@@ -21,7 +21,6 @@ NOT_PROTOBUF = {
     b'PK\x03\x04': 'is a zip archive (or a PyTorch or NumPy file), not a caffemodel',
     b'\x1f\x8b': 'is gzip-compressed; unpack it first',
     b'\x80': 'is a Python pickle, not a caffemodel',
-    b'version https://git-lfs': 'is a Git LFS pointer; fetch the file itself with git lfs pull',
     b'\x89PNG': 'is a picture, not a caffemodel',
     b'\xff\xd8\xff': 'is a picture, not a caffemodel',
     bytes(12): "holds Paddle's parameters (.pdiparams, or a file of a fluid directory) without "

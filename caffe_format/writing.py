@@ -11,7 +11,13 @@ MARK = '# Written by caffe2paddle.py'
 
 
 def write_caffemodel(path, tensors, config):
-    """Write `tensors` (see CaffeNet) as a V2 file with the layers and names of the original.
+    """Write caffemodel_bytes to a file, which appears whole or not at all."""
+    with atomic_write(path) as file:
+        file.write(caffemodel_bytes(tensors, config))
+
+
+def caffemodel_bytes(tensors: dict, config: dict) -> bytes:
+    """`tensors` (see CaffeNet) as a V2 file with the layers and names of the original.
 
     The Input layer carries mean and scale as its transform_param, which Caffe passes over there,
     so that who reads the file knows how to feed it. conv1 is turned where the network is fed RGB:
@@ -26,8 +32,7 @@ def write_caffemodel(path, tensors, config):
                 blob = layer.blobs.add()
                 blob.shape.dim.extend(tensor.shape)
                 blob.data.extend(tensor.ravel().tolist())
-    with atomic_write(path) as file:
-        file.write(net.SerializeToString())
+    return net.SerializeToString()
 
 
 def caffe_order(tensors, config):

@@ -6,10 +6,10 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Optional, Union
 
 from common.console import notice
 
@@ -41,6 +41,7 @@ def atomic_write(path: Path, mode: str = 'wb', beside: bool = False) -> Iterator
     one note gives; see `current_path`.
     """
     path = Path(path)
+    _check_replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _clear_partials(path)
     aside = partial_neighbour(path)
@@ -58,6 +59,17 @@ def atomic_write(path: Path, mode: str = 'wb', beside: bool = False) -> Iterator
             error.filename = str(path)  # a full disk does not say for whom
         raise
     sync_folder(path.parent)
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write files that belong together: what a full disk or a folder in a file's place prevents
+    for one of them leaves all of them as they were."""
+    with ExitStack() as stack:
+        files = [stack.enter_context(atomic_write(path)) for path in contents]
+        for file, content in zip(files, contents.values()):
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # a full disk shows here, before any file is replaced
 
 
 def _replace(aside: Path, path: Path, beside: bool) -> None:
@@ -117,23 +129,61 @@ def _clear_partials(path):
                 left.unlink()
 
 
-def read_regular_file(path, most_bytes):
-    """The bytes of a regular file that has at most `most_bytes`.
+@contextmanager
+def open_regular_file(path: Union[str, Path]) -> Iterator[IO[bytes]]:
+    """Open a file to read its bytes, unless it is none.
 
     A FIFO would wait for its writer for ever, a device may never end. Raises OSError, whose text
     and file name are fit to be shown, for these, a folder, and a path that cannot be one.
     """
     try:
-        with open(path, 'rb', opener=_open_without_waiting) as file:
-            found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode):
-                raise OSError(errno.EINVAL, 'is not a regular file', str(path))
-            if found.st_size > most_bytes:
-                text = f'has {found.st_size:,} bytes; at most {most_bytes:,} are read'
-                raise OSError(errno.EFBIG, text, str(path))
-            return file.read(found.st_size)
+        file = open(path, 'rb', opener=_open_without_waiting)  # noqa: SIM115 - closed below
     except ValueError as error:  # a zero byte in the path, say
         raise OSError(errno.EINVAL, str(error), str(path)) from None
+    with file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise _not_regular(path)
+        yield file
+
+
+def read_regular_file(path: Union[str, Path], most_bytes: int) -> bytes:
+    """The bytes of a regular file that has at most `most_bytes`.
+
+    Raises OSError as open_regular_file does, and where something else lies in the file's place:
+    see stand_in.
+    """
+    with open_regular_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most_bytes:
+            text = f'has {size:,} bytes; at most {most_bytes:,} are read'
+            raise OSError(errno.EFBIG, text, str(path))
+        content = file.read(size)
+    if what := stand_in(content):
+        raise OSError(errno.EINVAL, f'is {what}', str(path))
+    return content
+
+
+def read_head(path: Union[str, Path], size: int) -> bytes:
+    """The first `size` bytes of a regular file, or fewer. Raises OSError as open_regular_file."""
+    with open_regular_file(path) as file:
+        return file.read(size)
+
+
+def stand_in(content: bytes) -> Optional[str]:
+    """What lies in the place of a file that was not fetched, as a message names it; else None.
+
+    Without Git LFS a clone holds pointers; what a browser or curl saves of a download page is HTML.
+    """
+    start = content[:200].removeprefix(b'\xef\xbb\xbf').lstrip().lower()
+    if start.startswith(b'version https://git-lfs'):
+        return 'a Git LFS pointer; fetch the file itself with git lfs pull'
+    if start.startswith((b'<!doctype html', b'<html')):
+        return 'a saved web page; download the file itself'
+    return None
+
+
+def _not_regular(path: Union[str, Path]) -> OSError:
+    return OSError(errno.EINVAL, 'is not a regular file', str(path))
 
 
 def _open_without_waiting(path, flags):
@@ -153,15 +203,22 @@ def sync_folder(folder: Path) -> None:
             raise
 
 
-def check_writable(path):
+def check_writable(path: Union[str, Path]) -> None:
     """Raises OSError where `path` could not be written: before the work, not after it."""
     path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    _check_replaceable(path)
     check_folder_writable(path.parent)
 
 
-def check_folder_writable(folder):
+def _check_replaceable(path: Path) -> None:
+    """Raises OSError where `path` is a folder, a FIFO or a device, which no file is to replace."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():
+        raise _not_regular(path)
+
+
+def check_folder_writable(folder: Union[str, Path]) -> None:
     """The same for a folder, which need not be there yet."""
     folder = Path(folder)
     there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))

@@ -5,14 +5,14 @@ beside them says how pictures become that. Paddle writes the older .pdmodel, whi
 converter and Paddle Serving want, where it is started with FLAGS_enable_pir_api=0.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
 from paddle import inference
 
-from common.files import atomic_write
+from common.files import write_together
 from models.inference import program_suffix
+from network.config import config_text
 
 NAME = 'inference'  # as PaddleClas and Paddle's servers call it
 
@@ -25,17 +25,12 @@ def files():
 def write(directory, program, config):
     """Write a models.inference.Program: all three files or none. Returns their names."""
     network, weights = files()
-    text = json.dumps(config, indent=2, ensure_ascii=False) + '\n'
-    with (
-        atomic_write(Path(directory) / 'config.json', 'w') as config_file,
-        atomic_write(Path(directory) / weights) as weights_file,
-        atomic_write(Path(directory) / network) as network_file,
-    ):
-        config_file.write(text)
-        weights_file.write(program.parameters)
-        network_file.write(program.network)
-        for file in (config_file, weights_file, network_file):
-            file.flush()  # a full disk shows here, before any file is replaced
+    contents = {
+        'config.json': config_text(config).encode(),
+        weights: program.parameters,
+        network: program.network,
+    }
+    write_together({Path(directory) / name: content for name, content in contents.items()})
     return network, weights, 'config.json'
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from common.files import stand_in
+
 # What cameras, phones and the web produce.
 SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.gif', '.bmp', '.webp', '.tif', '.tiff')
 SUFFIXES += ('.jp2', '.avif', '.heic', '.heif', '.hif', '.jxl', '.ppm', '.pgm', '.pbm', '.pnm')
@@ -24,7 +26,6 @@ _HEIC_BRANDS = {b'heic', b'heix', b'hevc', b'hevx', b'heim', b'heis', b'hevm', b
 _HEIC_BRANDS |= {b'mif1', b'msf1', b'mif2'}
 
 _OTHER_STARTS = {
-    b'version https://git-lfs': 'a Git LFS pointer; fetch the picture itself with git lfs pull',
     b'PK\x03\x04': 'a zip file; unpack it first',
     b'%PDF': 'a PDF file, not a picture',
     b'8BPS': 'a Photoshop file; save it as JPEG or PNG',
@@ -61,12 +62,12 @@ def _brands(head: bytes) -> set[bytes]:
 
 def other_kind(head: bytes) -> str:
     """What a file is that is no picture, as an error message goes on, with what to do."""
+    if what := stand_in(head):
+        return what
     text = head.removeprefix(b'\xef\xbb\xbf').lstrip()
     for start, kind in _OTHER_STARTS.items():
         if text.startswith(start):
             return kind
-    if text[:14].lower().startswith((b'<!doctype html', b'<html')):
-        return 'a saved web page, not the picture itself'
     if head[4:8] == b'ftyp':
         return f'a video or another file of the brand {head[8:12].decode("latin-1").strip()!r}'
     return 'no kind of picture that is known here'

@@ -9,6 +9,7 @@ import numpy as np
 
 import reader
 from common.console import Meter, UserError, notice
+from common.files import read_regular_file
 from network.preprocessing import preprocessing_of
 from pictures import lists
 from pictures.folder_tree import expand_paths
@@ -89,10 +90,10 @@ def _paths(args):
 def _listed(path, data_dir):
     """The paths on a list's lines, behind which a label may stand."""
     try:
-        with open(path, encoding='utf-8-sig') as file:
-            lines = [line.strip() for line in file if line.strip()]
+        text = read_regular_file(path, lists.MAX_LIST_BYTES).decode('utf-8-sig')
     except UnicodeDecodeError:
         raise UserError(f'{path}: not UTF-8; save the list as UTF-8 text') from None
+    lines = list(filter(None, map(str.strip, text.split('\n'))))
     if not lines:
         raise UserError(f'{path}: the list is empty')
     found = []

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from common.console import UserError
+from common.files import read_head, read_regular_file
 from network import architecture
 
 CODEBOOK = 256
@@ -32,8 +33,7 @@ MOST_BYTES = 16 << 20
 def is_net(path):
     """Whether a file is such a one: by its name, or by the counts that give its length."""
     path = Path(path)
-    with open(path, 'rb') as file:
-        return path.suffix == '.net' or _fits(file.read(4 * LAYERS), path.stat().st_size)
+    return path.suffix == '.net' or _fits(read_head(path, 4 * LAYERS), path.stat().st_size)
 
 
 def _fits(head, size):
@@ -50,10 +50,7 @@ def read_net(path):
 
     Raises UserError, which begins with the path, and OSError.
     """
-    path = Path(path)
-    if path.stat().st_size > MOST_BYTES:
-        raise UserError(f'{path}: is larger than {MOST_BYTES >> 20} MiB; no such network is')
-    content = path.read_bytes()
+    content = read_regular_file(path, MOST_BYTES)
     if not _fits(content[: 4 * LAYERS], len(content)):
         raise UserError(
             f'{path}: is no Deep Compression file of SqueezeNet v1.0, or is cut short: the '

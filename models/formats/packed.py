@@ -51,7 +51,7 @@ from typing import NamedTuple
 import numpy as np
 
 from common.console import UserError, printable
-from common.files import DATA, atomic_write
+from common.files import DATA, atomic_write, read_head, read_regular_file
 from models.formats.packed_streams import (
     deflate,
     inflate,
@@ -219,17 +219,14 @@ def _imagenet_names():
 
 def is_packed(path):
     """Whether a file says that it is a packed one, by its first bytes or its name."""
-    with open(path, 'rb') as file:
-        return file.read(len(MAGIC)) == MAGIC or Path(path).suffix == '.sqz'
+    return read_head(path, len(MAGIC)) == MAGIC or Path(path).suffix == '.sqz'
 
 
 def load(path):
     """The Packed in a file. Raises UserError, which begins with the path, and OSError."""
-    path = Path(path)
-    if path.stat().st_size > MOST_BYTES:
-        raise UserError(f'{path}: is larger than {MOST_BYTES >> 20} MiB; no packed file is')
+    content = read_regular_file(path, MOST_BYTES)
     try:
-        return unpack(path.read_bytes())
+        return unpack(content)
     except UserError as error:
         raise UserError(f'{path}: {printable(error)}') from None
 

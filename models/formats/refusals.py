@@ -1,6 +1,7 @@
 """Directories that are given as a model and are none of ours: named for what they are."""
 
 from common.console import UserError
+from common.files import read_head
 
 FLUID_START = bytes(12)  # a LoDTensor's version and levels: Paddle 0.11 to 2.x, a file a parameter
 
@@ -34,5 +35,4 @@ def _first(by_suffix):
 def _is_fluid(path):
     if not path.is_file():  # nor a FIFO
         return False
-    with open(path, 'rb') as file:
-        return file.read(len(FLUID_START)) == FLUID_START
+    return read_head(path, len(FLUID_START)) == FLUID_START

@@ -112,3 +112,46 @@ def test_a_disk_that_fails_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(os, 'fsync', broken)
     with pytest.raises(OSError, match='Input/output error'):
         files.sync_folder(tmp_path)
+
+
+# --- files that belong together ----------------------------------------------------------------
+
+
+@pytest.fixture
+def old_pair(tmp_path):
+    for name in 'ab':
+        (tmp_path / name).write_text('old')
+    return {tmp_path / name: b'new' for name in 'ab'}
+
+
+def assert_old(folder):
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {'a': 'old', 'b': 'old'}
+
+
+def test_files_that_belong_together_are_all_replaced(tmp_path, old_pair):
+    files.write_together(old_pair)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {'a': 'new', 'b': 'new'}
+
+
+@pytest.mark.parametrize('nth', [1, 2])
+def test_a_full_disk_leaves_all_of_them_as_they_were(nth, tmp_path, old_pair, monkeypatch):
+    fsync, calls = os.fsync, []
+
+    def full(descriptor):
+        calls.append(descriptor)
+        if len(calls) == nth:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, 'fsync', full)
+    with pytest.raises(OSError, match='No space left'):
+        files.write_together(old_pair)
+    assert_old(tmp_path)
+
+
+def test_a_folder_in_the_place_of_one_leaves_all_as_they_were(tmp_path, old_pair):
+    (tmp_path / 'folder').mkdir()
+    with pytest.raises(IsADirectoryError):
+        files.write_together({**old_pair, tmp_path / 'folder': b'new'})
+    (tmp_path / 'folder').rmdir()
+    assert_old(tmp_path)

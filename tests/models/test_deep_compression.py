@@ -114,5 +114,5 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path):
 def test_a_giant_file_is_not_read(tmp_path):
     with open(tmp_path / 'x.net', 'wb') as file:
         file.truncate(deep_compression.MOST_BYTES + 1)
-    with pytest.raises(UserError, match='larger than 16 MiB'):
+    with pytest.raises(OSError, match='at most 16,777,216 are read'):
         read_model(tmp_path / 'x.net')
