@@ -8,8 +8,10 @@ position in the run alone, so a run that was stopped continues bit for bit.
 import signal
 import sys
 import time
+from argparse import Namespace
 from itertools import islice
 from pathlib import Path
+from typing import Optional
 
 import common.paddle_start  # noqa: F401 - before Paddle
 
@@ -28,6 +30,7 @@ from pictures.decoding import load_picture
 from runs import curves, run_directory, setup, summary
 from runs.caching import cache_of, kept
 from runs.checkpoint import save_checkpoint
+from runs.lock import RunLock
 from runs.options import parse_options
 from runs.tensorboard import Events
 from training import distributed
@@ -65,38 +68,44 @@ def main(argv=None):
     lock = prepare(options) if distributed.first() else None
     try:
         if options.trainer == 1 or distributed.launched():
-            return train(options)
-        return distributed.run_trainers(train, options, options.trainer, device.backend)
+            return train(options, lock)
+        return distributed.run_trainers(train, (options, lock), options.trainer, device.backend)
     finally:
         if lock is not None:
             cache_of(options).clear()
-            lock.close()
+            run_directory.release(lock)
 
 
-def prepare(options):
-    """Check all that can be wrong; then make room for the run, which is the last thing done."""
-    options.output = run_directory.choose_output(options)
-    if options.folder and not options.resume:
-        setup.make_lists(options, Path(options.output) / 'lists')
-        print(f'lists: {Path(options.train_list).parent}', flush=True)
-    setup.check(options)
-    earlier = run_directory.earlier_run(options.output, options.model) if options.overwrite else []
-    lock = run_directory.lock(options.output)
-    run_directory.delete(earlier)
-    cache_of(options).clear()  # of a run that was killed
+def prepare(options: Namespace) -> RunLock:
+    """Keep other runs out of the output, then check all that can be wrong; nothing is replaced."""
+    lock = run_directory.open_output(options)
+    try:
+        if options.folder and not options.resume:
+            new_lists = run_directory.new_lists_of(options.output)
+            setup.make_lists(options, new_lists)
+            run_directory.check_new_lists(options.output)
+            place = Path(options.train_list).parent
+            place = run_directory.lists_of(options.output) if place == new_lists else place
+            print(f'lists: {place}', flush=True)
+        setup.check(options)
+        cache_of(options).clear()  # of a run that was killed
+    except BaseException:
+        run_directory.release(lock)
+        raise
     return lock
 
 
-def train(options):
-    """A whole run, in each of its processes; returns the exit status."""
+def train(options: Namespace, lock: Optional[RunLock]) -> int:
+    """A whole run, in each of its processes; returns the exit status. Rank 0 has the `lock`."""
     device = choose_device(options.device, options.amp == 'tf32')
     rank, world = distributed.join_group(device)
     stop = distributed.StopRequest()
     begun, options = setup.shared_start(options, rank)
-    run = Run(options, begun, (rank, world), device)
+    run = Run(options, begun, (rank, world), device, lock)
     if not run.to_the_end(stop):
         return stopped(run, stop)
     if run.is_first:
+        lock.check()
         summary.report_best(run)
     return 0
 
@@ -105,8 +114,8 @@ class Run:
     """One process's part of a run: what it trains (`learner`, `solver`), on what (`train_list`,
     `sampling`), how far it is (`state`), and the steps from there to the end."""
 
-    def __init__(self, options, begun, place, device):
-        self.options, self.state, self.device = options, begun.state, device
+    def __init__(self, options, begun, place, device, lock):
+        self.options, self.state, self.device, self.lock = options, begun.state, device, lock
         self.rank, self.world = place
         self.is_first = self.rank == 0
         self.output = Path(options.output)
@@ -302,6 +311,7 @@ class Run:
     def save_checkpoint(self):
         """Rank 0 alone writes."""
         if self.is_first:
+            self.lock.check()
             flat = self.solver.flat
             moments = {kind: flat.arrays(value) for kind, value in self.solver.moments.items()}
             folder = run_directory.checkpoints_of(self.options)
@@ -309,6 +319,7 @@ class Run:
 
     def write_results(self, row, is_best):
         """best/ (if it is), last/, log.csv, curves.png, and a line for the reader."""
+        self.lock.check()
         rows, tensors, config = self.state.rows, self.tensors(), self.state.config
         if is_best:
             model_io.write_model(self.output / 'best', tensors, config)

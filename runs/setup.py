@@ -19,15 +19,15 @@ from network.config import check_config, told
 from pictures import lists
 from pictures.decoding import check_picture, load_picture
 from pictures.image_folder import print_counts, write_lists
-from runs import run_directory
+from runs import run_directory, tensorboard
 from runs.caching import kept
 from runs.checkpoint import load_newest
+from runs.run_directory import LIST_OPTIONS
 from runs.state import RunState
 from training import distributed
 from training.head import fit_head
 from training.step import check_freeze
 
-LISTS = ('train_list', 'val_list', 'test_list')
 MANY = 5000  # pictures, from which on half as many epochs will do
 
 
@@ -63,9 +63,11 @@ def check(options):
 
     Raises UserError or OSError.
     """
+    if options.tensorboard:
+        tensorboard.check_available()
     train_list = lists.read_list(options.train_list, options.data_dir)
     class_num, names = _classes(options, train_list)
-    for name in LISTS:
+    for name in LIST_OPTIONS:
         if path := getattr(options, name):
             pictures = _read_checked(path, options, class_num, names)
             if not options.skip_bad:
@@ -117,7 +119,7 @@ def read_lists(options, config, left_out):
     what --skip_bad leaves out.
     """
     found = []
-    for name in LISTS:
+    for name in LIST_OPTIONS:
         path = getattr(options, name)
         pictures = path and read_labelled(path, options.data_dir, config, say=_nothing)
         found.append(pictures and pictures.without(left_out.get(name, [])))
@@ -141,7 +143,7 @@ def class_weights(train_list, config):
 
 def stored_options(options):
     """The options of the run in --output."""
-    run_directory.choose_output(options)
+    run_directory.check_output(options)
     return load_newest(run_directory.checkpoints_of(options), _nothing)[2].options
 
 
@@ -154,6 +156,8 @@ def shared_start(options, rank):
     head, start = None, Start({}, {}, None)
     if rank == 0:
         start = resume(options) if options.resume else begin(options)
+        if not options.resume:
+            run_directory.claim(options)
         kinds = sorted(start.moments)
         head = {'state': start.state.to_json(), 'options': vars(options), 'moments': kinds}
     head = json.loads(distributed.broadcast_text(json.dumps(head)))
@@ -247,7 +251,7 @@ def begin(options):
         tensors, config = new_conv10(tensors, config, options, left_out)
     described = {
         name: describe_list(getattr(options, name), options.data_dir)
-        for name in LISTS
+        for name in LIST_OPTIONS
         if getattr(options, name)
     }
     count = len(train_list) - len(left_out.get('train_list', []))
@@ -300,7 +304,7 @@ def new_conv10(tensors, config, options, left_out):
     return {**tensors, 'conv10.weight': weight, 'conv10.bias': bias}, config
 
 
-def bad_pictures(options: Namespace, names: Iterable[str] = LISTS) -> dict[str, list[int]]:
+def bad_pictures(options: Namespace, names: Iterable[str] = LIST_OPTIONS) -> dict[str, list[int]]:
     """{list: [indices]} of the pictures that --skip_bad leaves out, each named."""
     found = {}
     for name in names:

@@ -7,16 +7,22 @@ tensorboardX writes them, since it is alive and needs no TensorFlow; VisualDL's 
 from common.console import UserError
 
 
+def check_available() -> None:
+    """Raises UserError where tensorboardX is not installed."""
+    try:
+        import tensorboardX  # noqa: F401
+    except ImportError:
+        raise UserError('--tensorboard needs: pip install tensorboardX') from None
+
+
 class Events:
     """Writes each epoch's row (see curves.write_log) into `folder`, where it is `wanted`."""
 
     def __init__(self, folder, wanted):
         self.writer = None
         if wanted:
-            try:
-                from tensorboardX import SummaryWriter
-            except ImportError:
-                raise UserError('--tensorboard needs: pip install tensorboardX') from None
+            from tensorboardX import SummaryWriter
+
             self.writer = SummaryWriter(str(folder))
 
     def write(self, row):

@@ -174,7 +174,7 @@ def _connection():
 
 
 def run_trainers(function, arguments, count, backend):
-    """Run `function(arguments)` in `count` processes; returns the exit status of the group.
+    """Run `function(*arguments)` in `count` processes; returns the exit status of the group.
 
     Ctrl-C and SIGTERM are passed on once. When a process fails, the others are ended within
     GRACE_SECONDS and UserError says why.
@@ -194,7 +194,7 @@ def _trainer(function, arguments, sender):
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C comes through the parent
     paddle.disable_signal_handler()  # it would write C++ traces where SIGTERM ends a process
     try:
-        status = function(arguments)
+        status = function(*arguments)
     except (UserError, OSError, MemoryError) as error:
         sender.send(printable(explain(error)))  # short enough to be one write
         status = 1

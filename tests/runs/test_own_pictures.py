@@ -92,6 +92,22 @@ def test_more_epochs_after_the_end(taught, tmp_path):
     assert done.returncode == 1 and 'it has made' in done.stderr
 
 
+def test_overwrite_makes_new_lists_and_a_new_run_and_fails_without_a_loss(taught, photos, tmp_path):
+    shutil.copytree(taught[0], tmp_path / 'out')
+    arguments = photos, '--output', 'out', '--overwrite', '--batch_size', 8, '--seed', 3
+    (photos / 'brick' / 'note.jpg').write_text('no picture')
+    before = (tmp_path / 'out' / 'lists' / 'train.txt').read_text()
+    failed = run(tmp_path, *arguments, '--model', 'nowhere')
+    assert failed.returncode == 1 and 'nowhere: No such file' in failed.stderr
+    assert (tmp_path / 'out' / 'lists' / 'train.txt').read_text() == before
+    assert model_io.read_model(tmp_path / 'out' / 'best')
+    succeed(tmp_path, *arguments, '--epochs', 0)
+    (photos / 'brick' / 'note.jpg').unlink()
+    assert (tmp_path / 'out' / 'lists' / 'train.txt').read_text() != before
+    with open(tmp_path / 'out' / 'log.csv') as file:
+        assert [row['epoch'] for row in csv.DictReader(file)] == ['0']
+
+
 def test_show_batch_draws_what_training_sees_and_trains_nothing(tmp_path):
     text = succeed(tmp_path, '--show_batch', tmp_path / 'sheet.png')
     assert 'what training sees of 24 pictures' in text

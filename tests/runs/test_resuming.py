@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+from contextlib import closing
 
 import common.paddle_setup  # noqa: F401 - before Paddle
 
@@ -19,7 +20,7 @@ import train
 from models import model_io
 from runs.checkpoint import checkpoint_files
 from runs.options import parse_options
-from runs.run_directory import choose_output
+from runs.run_directory import open_output
 
 TIMES = 'images_per_second', 'seconds'
 
@@ -128,9 +129,13 @@ def test_two_processes_compute_the_updates_of_one_with_twice_the_batch(folder, w
 
 def test_without_an_output_a_new_run_goes_beside_the_old_one(whole, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert choose_output(parse_options([])) == 'output'
+    first, second, third = (parse_options([]) for _ in range(3))
+    with closing(open_output(first)), closing(open_output(second)):  # at the same time
+        assert (first.output, second.output) == ('output', 'output-2')
+    assert not list(tmp_path.iterdir())  # as neither began
     shutil.copytree(whole, tmp_path / 'output')
-    assert choose_output(parse_options([])) == 'output-2'
+    with closing(open_output(third)):
+        assert third.output == 'output-2'
     assert parse_options(['--resume']).output == 'output'
 
 
