@@ -26,7 +26,7 @@ from models.formats import paddle_v2
 from models.model_io import NO_OVERRIDES
 from network.config import add_model_flags, told
 from network.preprocessing import CHANNEL_ORDERS, RESIZES, preprocessing_of
-from pictures import lists
+from pictures.class_names import read_class_names
 
 
 def parse_arguments(arguments=None):
@@ -254,7 +254,7 @@ def _names_for(class_num, path):
     known = DATA / 'synset_words.txt'
     if path is None and class_num == 1000 and known.exists():
         path = known
-    return path and lists.read_class_names(path, class_num)
+    return path and read_class_names(path, class_num)
 
 
 def verify(model, path, image, tolerance, given=None):

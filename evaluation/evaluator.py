@@ -23,6 +23,7 @@ from models import model_io
 from models.cpu_network import BATCH, cpu_network
 from network.preprocessing import preprocessing_of
 from pictures import lists, workers
+from pictures.class_names import class_names_beside, map_labels, read_class_names
 from pictures.decoding import PictureError
 
 TOP = 5
@@ -257,7 +258,7 @@ def known_names(config):
     if config.get('class_names'):
         return config['class_names']
     if config['class_num'] == 1000:
-        return lists.read_class_names(DATA / 'synset_words.txt')
+        return read_class_names(DATA / 'synset_words.txt')
     return None
 
 
@@ -272,7 +273,7 @@ def read_labelled(path, data_dir, config, say):
     The names in classes.txt beside the list decide, where both sides have names; what is assumed
     otherwise, and a mapping, `say` is told in a line. Raises UserError where they do not fit.
     """
-    names, known = lists.class_names_beside(path), known_names(config)
+    names, known = class_names_beside(path), known_names(config)
     if names is None or known is None:
         pictures = lists.read_list(path, data_dir, config['class_num'])
         if known is not None:
@@ -281,7 +282,7 @@ def read_labelled(path, data_dir, config, say):
             _check_count(path, names, config['class_num'])
             say(f"the model has no class names; the labels of {path} are taken as the model's")
         return pictures
-    mapping = lists.map_labels(names, known)
+    mapping = map_labels(names, known)
     pictures = lists.read_list(path, data_dir, len(names))
     if mapping is not None:
         say(f"the classes of {path} are found by their names; the model's order is another")

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from common.console import UserError, printable, progress
 from common.files import atomic_write, check_folder_writable
+from pictures.class_names import imagenet_names
 from pictures.folder_tree import describe_others, find_pictures, is_junk, subfolders
-from pictures.lists import imagenet_names
 from pictures.splits import SIDES, Picture, divide, fit_names, remark_shared
 
 OWN = {'classes.txt', *(f'{side}.txt' for side in SIDES)}

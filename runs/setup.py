@@ -17,6 +17,7 @@ from models import model_io
 from network import architecture
 from network.config import check_config, told
 from pictures import lists
+from pictures.class_names import class_names_beside, map_labels
 from pictures.decoding import check_picture, load_picture
 from pictures.image_folder import print_counts, write_lists
 from runs import run_directory, tensorboard
@@ -84,9 +85,9 @@ def check(options):
 
 def _read_checked(path, options, class_num, names):
     """A list whose labels fit the train list's classes, by names or by numbers."""
-    own = lists.class_names_beside(path)
+    own = class_names_beside(path)
     if own and names:
-        lists.map_labels(own, names)  # says which class does not fit
+        map_labels(own, names)  # says which class does not fit
         return lists.read_list(path, options.data_dir, len(own))
     return lists.read_list(path, options.data_dir, class_num)
 
@@ -179,7 +180,7 @@ def resume(options):
     tensors, moments, state = load_newest(folder, report=print)
     for name, before in state.lists.items():
         _compare_list(name, options, before)
-    names = lists.class_names_beside(options.train_list)
+    names = class_names_beside(options.train_list)
     if names and not _knows(state.config, len(names), names):
         raise UserError(
             f'{Path(options.train_list).parent / "classes.txt"}: has other names than the run in '
@@ -279,7 +280,7 @@ def _knows(config, class_num, names):
     if names is None or known is None:
         return True
     try:
-        lists.map_labels(names, known)
+        map_labels(names, known)
     except UserError:
         return False
     return True
@@ -319,7 +320,7 @@ def bad_pictures(options: Namespace, names: Iterable[str] = LIST_OPTIONS) -> dic
 def _classes(options, train_list):
     """(number of classes, their names or None) of the train list and classes.txt beside it."""
     class_num = train_list.class_num
-    names = lists.class_names_beside(options.train_list)
+    names = class_names_beside(options.train_list)
     if names and len(names) < class_num:
         raise UserError(
             f'{options.train_list}: has labels up to {class_num - 1}, but classes.txt beside it '

@@ -16,7 +16,7 @@ from evaluation import dead_network
 from models import model_io
 from models.model_io import make_config
 from network.preprocessing import Preprocessing
-from pictures import lists
+from pictures.class_names import read_class_names
 
 OFFICIAL = DATA / 'squeezenet_v1.1.caffemodel'
 
@@ -83,7 +83,7 @@ def test_list_prints_layers_and_writes_nothing(tmp_path, capsys, monkeypatch):
 def test_class_names_come_one_a_line_or_as_synset_words(tmp_path):
     file = tmp_path / 'names.txt'
     file.write_text('\ufeffn01440764 tench, Tinca tinca\nnight sky\nChat é\n\n', encoding='utf-8')
-    names = lists.read_class_names(file, 3)
+    names = read_class_names(file, 3)
     assert names == ['tench, Tinca tinca', 'night sky', 'Chat é']
 
 

@@ -61,6 +61,7 @@ from models.formats.packed_streams import (
 )
 from network import architecture
 from pictures import lists
+from pictures.class_names import read_class_names
 
 MAGIC = b'SQZ\x1a'
 VERSION = 1
@@ -211,7 +212,7 @@ def _side_bytes(layers):
 
 
 def _imagenet_names():
-    return lists.read_class_names(DATA / 'synset_words.txt')
+    return read_class_names(DATA / 'synset_words.txt')
 
 
 # --- reading --------------------------------------------------------------------------------------

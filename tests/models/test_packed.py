@@ -132,7 +132,7 @@ def test_weights_are_those_of_the_documented_format(dependent):
 
 
 def test_class_names_of_imagenet_take_no_room(tmp_path):
-    names = packed.lists.read_class_names(packed.DATA / 'synset_words.txt')
+    names = packed.read_class_names(packed.DATA / 'synset_words.txt')
     rng = np.random.default_rng(0)
     plain = make_config('1.1', None, 1000)
     layers = {

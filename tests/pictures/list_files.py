@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pictures.lists import read_class_names
+from pictures.class_names import read_class_names
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGENET = read_class_names(ROOT / 'data' / 'synset_words.txt', 1000)

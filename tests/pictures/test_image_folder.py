@@ -9,7 +9,8 @@ from list_files import IMAGENET, ROOT, picture, write
 
 from common.console import UserError
 from pictures import decoding, image_folder
-from pictures.lists import check_files_exist, class_names_beside, map_labels, read_list
+from pictures.class_names import class_names_beside, map_labels
+from pictures.lists import check_files_exist, read_list
 
 
 def make_folder(folder, classes):

@@ -8,13 +8,11 @@ from list_files import IMAGENET, picture, write
 
 from common.console import UserError
 from pictures import decoding
+from pictures.class_names import class_names_beside, map_labels, read_class_names
 from pictures.lists import (
     bad_pictures,
     check_files_exist,
-    class_names_beside,
     label_gaps,
-    map_labels,
-    read_class_names,
     read_list,
 )
 

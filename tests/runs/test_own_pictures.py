@@ -15,6 +15,7 @@ import train
 from models import model_io
 from network.preprocessing import Preprocessing
 from pictures import lists
+from pictures.class_names import class_names_beside
 from runs import setup, summary
 from runs.options import parse_options
 from runs.state import RunState
@@ -274,7 +275,7 @@ def test_imagenets_numbers_keep_imagenets_conv10(tmp_path):
     """Folders called n01440764 ... are the bundled model's classes, in whatever order."""
     names = [line.split()[0] for line in (DATA / 'synset_words.txt').read_text().splitlines()]
     (tmp_path / 'classes.txt').write_text('\n'.join(names[::-1]) + '\n')
-    found = lists.class_names_beside(tmp_path / 'train.txt')
+    found = class_names_beside(tmp_path / 'train.txt')
     config = model_io.make_config('1.1', None, 1000, preprocessing=Preprocessing())
     assert setup._knows(config, 1000, found)
     assert not setup._knows(config, 1000, [*found[:-1], 'my dog'])
