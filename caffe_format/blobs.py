@@ -2,6 +2,9 @@
 
 import codecs
 import math
+import shlex
+from pathlib import Path
+from typing import Union
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -18,7 +21,7 @@ MOST_AXES = 32  # Caffe: blob.hpp, kMaxBlobAxes
 
 NOT_PROTOBUF = {
     b'\x89HDF': 'is HDF5 (.caffemodel.h5), which is not read; let Caffe save it as BINARYPROTO',
-    b'PK\x03\x04': 'is a zip archive (or a PyTorch or NumPy file), not a caffemodel',
+    b'PK\x03\x04': 'is a zip archive (or a NumPy file), not a caffemodel',
     b'\x1f\x8b': 'is gzip-compressed; unpack it first',
     b'\x80': 'is a Python pickle, not a caffemodel',
     b'\x89PNG': 'is a picture, not a caffemodel',
@@ -26,12 +29,19 @@ NOT_PROTOBUF = {
     bytes(12): "holds Paddle's parameters (.pdiparams, or a file of a fluid directory) without "
     'names and layers; --model reads .pdparams and safetensors',
 }
+PYTORCH_BEFORE_1_6 = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19'  # its magic number, pickled
+CONVERT_PYTORCH = (
+    "import sys, torch, safetensors.torch as s; t = torch.load(sys.argv[1], 'cpu', "
+    "weights_only=True); t = t.get('state_dict', t.get('model', t)); "
+    's.save_file({k: v.contiguous() for k, v in t.items()}, sys.argv[2])'
+)
 RAW_TYPES = {0: '<f8', 1: '<f4', 2: '<f2'}  # raw_data_type: DOUBLE, FLOAT, FLOAT16
 
 
 def read_message(path):
     """The NetParameter in a file. Raises UserError or OSError, of one line."""
     content = _read_bytes(path)
+    _refuse_pytorch(content, path)
     for start, what in NOT_PROTOBUF.items():
         if content.startswith(start):
             raise UserError(f'{path}: {what}')
@@ -45,6 +55,17 @@ def read_message(path):
     if blobs > MOST_LAYERS:
         raise UserError(f'{path}: is no SqueezeNet: it has {blobs} blobs')
     return net
+
+
+def _refuse_pytorch(content: bytes, path: Union[str, Path]) -> None:
+    """A pickle may run anything, and only PyTorch reads its kind: its user converts it there."""
+    zipped = content.startswith(b'PK\x03\x04') and b'/data.pkl' in content[:200]
+    if zipped or content.startswith(PYTORCH_BEFORE_1_6):
+        other = shlex.quote(str(Path(path).with_suffix('.safetensors')))
+        raise UserError(
+            f'{path}: is a PyTorch file, a pickle, which is not read; convert it: '
+            f'python -c "{CONVERT_PYTORCH}" {shlex.quote(str(path))} {other}'
+        )
 
 
 def _read_bytes(path):

@@ -18,7 +18,15 @@ import safetensors.numpy
 
 from common.console import UserError, notice
 from common.files import DATA, atomic_write, partial_neighbour, read_regular_file, sync_folder
-from models.formats import packed, paddle_names, paddle_v2, pdparams, refusals, tar
+from models.formats import (
+    packed,
+    paddle_names,
+    paddle_v2,
+    pdparams,
+    refusals,
+    tar,
+    torchvision_names,
+)
 from models.formats.deep_compression import is_net, read_net
 from models.tensors import check_tensors, finish, recognise, refuse_other_types
 from network.config import (
@@ -168,10 +176,10 @@ def _read_safetensors(path, told, say):
     if 'config' in metadata:
         config, _ = parse_config(metadata['config'], f'{path}: its configuration')
         refuse_contradiction(config, path)
-        config = complete(config, told, path, say)
-    else:
-        config = settle(path, path.parent, recognise(tensors, path), told, say)
-    return finish(tensors, config, path)
+        return finish(tensors, complete(config, told, path, say), path)
+    if torchvision_names.are_torchvisions(tensors):
+        return _finish_translated(torchvision_names.translate(tensors, path, say), path, told, say)
+    return _finish_translated((tensors, recognise(tensors, path), {}), path, told, say)
 
 
 def _read_pdparams(content, path, told, say):
@@ -180,7 +188,12 @@ def _read_pdparams(content, path, told, say):
     except pdparams.PickleRefused as error:
         raise UserError(f'{path}: {error}') from None
     refuse_other_types(tensors, path)
-    tensors, recognised, known = paddle_names.translate(tensors, path, say)
+    return _finish_translated(paddle_names.translate(tensors, path, say), path, told, say)
+
+
+def _finish_translated(translated, path, told, say):
+    """(tensors, config) of what a file holds under our names, see paddle_names.translate."""
+    tensors, recognised, known = translated
     if known:
         config = complete(make_config(*recognised, **known), told, path, say)
         refuse_contradiction(config, path)

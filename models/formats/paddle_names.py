@@ -14,6 +14,7 @@ import re
 import numpy as np
 
 from common.console import UserError
+from models.formats.rgb_statistics import RGB_MEAN, divide_by_deviation
 from models.tensors import check_tensors, recognise
 from network import architecture
 from network.config import make_config
@@ -31,8 +32,6 @@ VISION_PARTS = {
     '._conv_path1._conv': '.expand1x1',
     '._conv_path2._conv': '.expand3x3',
 }
-# What PaddleClas and paddle.vision subtract and divide by, of pixels 0..1 in RGB order.
-VISION_MEAN, VISION_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def translate(tensors, where, say):
@@ -86,10 +85,8 @@ def _from_vision(tensors, where):
             f'{where}: is the v1.1 of paddle.vision or PaddleClas, another network than the '
             'original: its conv1 is padded and its max-pools round down, which ours computes not'
         )
-    std = np.array(VISION_STD, np.float64).reshape(1, 3, 1, 1) * 255
-    named['conv1.weight'] = (named['conv1.weight'] / std).astype(np.float32)
+    named['conv1.weight'] = divide_by_deviation(named['conv1.weight'])
     named['conv10.weight'] = named['conv10.weight'] * np.float32(0.5)
-    mean = tuple(round(255 * value, 3) for value in VISION_MEAN)
     # At 227 pixels every max-pool's input is odd, so that rounding down or up is the same.
-    preprocessing = Preprocessing(crop=227, mean=mean, channel_order='RGB')
+    preprocessing = Preprocessing(crop=227, mean=RGB_MEAN, channel_order='RGB')
     return named, {'preprocessing': preprocessing, 'conv10_pad': 0, 'conv10_relu': True}

@@ -8,7 +8,7 @@ from paddle.vision.models import SqueezeNet
 
 from common.console import UserError
 from models import model_io
-from models.formats.paddle_names import VISION_MEAN, VISION_STD
+from models.formats.rgb_statistics import MEAN, STD
 from models.inference import Predictor, build_program
 from models.model_io import read_model
 from network import architecture
@@ -85,7 +85,7 @@ def test_v1_0_of_paddle_vision_computes_what_it_did_there(tmp_path):
     tensors, config = read_model(tmp_path / 'a.pdparams', say=lines.append)
     assert lines == []  # all is known
     pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 227, 227)).astype(np.float32)
-    mean, std = (np.float32(v).reshape(3, 1, 1) for v in (VISION_MEAN, VISION_STD))
+    mean, std = (np.float32(v).reshape(3, 1, 1) for v in (MEAN, STD))
     expected = network(paddle.to_tensor((pixels / 255 - mean) / std)).numpy()
     wanted = preprocessing_of(config)
     assert (wanted.channel_order, wanted.scale, wanted.crop) == ('RGB', 1.0, 227)
