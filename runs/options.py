@@ -212,7 +212,11 @@ def _picture_flags(parser):
         help='part of a picture that training sees: of any size and place, of the network\'s size '
         'at any place, or one of five',
     )  # fmt: skip
-    _switch(group, 'mirror', default=True, help='mirror half of the training pictures')
+    _switch(
+        group, 'mirror',
+        help='mirror half of the training pictures; default: unless classes are seen to be each '
+        "other's mirror images, as left and right",
+    )  # fmt: skip
     group.add_argument('--colour', type=_share, default=0.0, help='change colours, up to so much')
     _switch(
         group, 'balance', default=True, help='each class counts alike, of however many pictures'

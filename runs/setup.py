@@ -6,13 +6,13 @@ import os
 from argparse import Namespace
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 import paddle
 
 from common.console import UserError, printable
-from evaluation.evaluator import known_names, read_labelled
+from evaluation.evaluator import class_names, known_names, read_labelled
 from models import model_io
 from network import architecture
 from network.config import check_config, told
@@ -25,8 +25,7 @@ from runs.caching import kept
 from runs.checkpoint import load_newest
 from runs.run_directory import LIST_OPTIONS
 from runs.state import RunState
-from training import distributed
-from training.head import fit_head
+from training import distributed, head, mirroring
 from training.step import check_freeze
 
 MANY = 5000  # pictures, from which on half as many epochs will do
@@ -245,18 +244,27 @@ def begin(options):
     tensors, config = starting_model(options)
     for name in ('temperature', 'threshold'):  # of the network as it was
         config.pop(name, None)
-    if not _knows(config, class_num, names):
+    knows = _knows(config, class_num, names)
+    if not knows:
         config = {**config, 'class_num': class_num, 'class_names': names}
         if names is None:
             del config['class_names']
-        tensors, config = new_conv10(tensors, config, options, left_out)
+        print(f'conv10 is made anew for {class_num} classes', flush=True)
+    train_list, _, _ = read_lists(options, config, left_out)
+    fits, centres = not knows and options.head == 'fit', None
+    if fits:
+        load = kept(options, load_picture)
+        centres = head.centre_features(tensors, config, train_list, options, load)
+    options.mirror = may_mirror(options, tensors, config, train_list, centres)
+    if not knows:
+        tensors, config = new_conv10(tensors, config, options, train_list, centres)
     described = {
         name: describe_list(getattr(options, name), options.data_dir)
         for name in LIST_OPTIONS
         if getattr(options, name)
     }
-    count = len(train_list) - len(left_out.get('train_list', []))
-    return Start(tensors, {}, RunState(config, vars(options), described, count, left_out))
+    state = RunState(config, vars(options), described, len(train_list), left_out)
+    return Start(tensors, {}, state)
 
 
 def starting_model(options: Namespace) -> tuple[dict, dict]:
@@ -286,19 +294,56 @@ def _knows(config, class_num, names):
     return True
 
 
-def new_conv10(tensors, config, options, left_out):
+def may_mirror(
+    options: Namespace,
+    tensors: dict,
+    config: dict,
+    train_list: lists.PictureList,
+    centres: Optional[head.Centres] = None,
+) -> bool:
+    """What --mirror says or, without it, whether the classes are seen to allow it.
+
+    `config` has the classes of `train_list`; `centres` are what the network sees of its pictures,
+    where that is known. Random weights see nothing, and get the default.
+    """
+    if options.mirror is not None or options.from_scratch:
+        return options.mirror is not False
+    most = mirroring.MOST_PICTURES
+    if centres is None:
+        load = kept(options, load_picture)
+        centres = head.centre_features(tensors, config, train_list, options, load, most)
+    centres = centres.only(head.chosen_indices(len(train_list), most, options.seed))
+    old_weight = tensors['conv10.weight'][:, :, 0, 0]
+    pair = mirroring.find_mirror_pair(centres, config['class_num'], old_weight)
+    if pair is None:
+        return True
+    one, other = (class_names(config)[number] for number in pair.classes)
+    print(
+        f'mirrored, {pair.swapped} of {pair.recognised} pictures of {printable(one)!r} and '
+        f'{printable(other)!r} are classified as the other one: sides matter here, so training '
+        'does not mirror (--no-mirror; --mirror would)',
+        flush=True,
+    )
+    return False
+
+
+def new_conv10(
+    tensors: dict,
+    config: dict,
+    options: Namespace,
+    train_list: lists.PictureList,
+    centres: Optional[head.Centres],
+) -> tuple[dict, dict]:
     """(tensors, config) with a conv10 for config['class_num'] classes; --head says how it begins.
 
-    Caffe's filler is gaussian 0.01, and zero for the bias.
+    `centres`: for --head fit. Caffe's filler is gaussian 0.01, and zero for the bias.
     """
     class_num, fitted = config['class_num'], options.head == 'fit'
     relu = not fitted if options.conv10_relu is None else bool(options.conv10_relu)
-    print(f'conv10 is made anew for {class_num} classes', flush=True)
     config = {**config, 'conv10_relu': relu}
     if fitted:
-        train_list, _, _ = read_lists(options, config, left_out)
         load = kept(options, load_picture)
-        return fit_head(tensors, config, train_list, options, load), config
+        return head.fit_head(tensors, config, train_list, options, load, centres), config
     shape = (class_num, *tensors['conv10.weight'].shape[1:])
     weight = np.random.default_rng(options.seed).normal(0.0, 0.01, shape).astype(np.float32)
     bias = np.zeros(class_num, np.float32)

@@ -223,13 +223,15 @@ def _batch_cells(options: Namespace) -> list[tuple[np.ndarray, str, list]]:
     names = names or [str(label) for label in range(pictures.class_num)]
     if options.skip_bad:
         pictures = pictures.without(setup.bad_pictures(options, ['train_list'])['train_list'])
-    _, config = setup.starting_model(options)
+    tensors, config = setup.starting_model(options)
+    classes = {**config, 'class_num': pictures.class_num, 'class_names': names}
+    mirror = setup.may_mirror(options, tensors, classes, pictures)
     sampling = reader.Sampling(
         min(SHOWN, len(pictures)),
         options.seed,
         options.crop,
-        options.mirror,
-        Augmentation(mirror=0.5 * options.mirror, colour=options.colour),
+        mirror,
+        Augmentation(mirror=0.5 * mirror, colour=options.colour),
         fast_decode=options.fast_decode,
     )
     crops, labels = next(reader.train_loader(pictures, preprocessing_of(config), sampling, 0))

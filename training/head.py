@@ -7,6 +7,8 @@ a convex problem in 512 numbers a picture, which costs inference and some second
 The numbers below were settled on eight data sets of 40 to 2,525 pictures (README, "Training").
 """
 
+from argparse import Namespace
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -17,10 +19,11 @@ from models.cpu_network import BATCH
 from models.inference import Predictor, build_program
 from network.preprocessing import preprocessing_of
 from pictures.augmentation import Augmentation
+from pictures.lists import PictureList
 
 DECAY = 2e-4  # of the weights, in the metric of `basis`; 1e-4 to 3e-4 differ by less than a point
 RANDOM_VIEWS = 2  # of each picture, beside the centre and its mirror image
-MOST_VIEWS = 40_000  # of all pictures; more make it slower, not better
+MOST_PICTURES = 10_000  # more make it slower, not better
 OLD_CLASSES = 100  # a conv10 for fewer does not tell which directions matter
 ITERATIONS = 100
 
@@ -32,13 +35,44 @@ class Views(NamedTuple):
     labels: np.ndarray
 
 
-def fit_head(tensors, config, pictures, options, load):
+class Centres(NamedTuple):
+    """What the network sees of the pictures' centres and of their mirror images: float32 [N, 512]
+    twice; labels, and which of the pictures these are: int64 [N]."""
+
+    plain: np.ndarray
+    mirrored: np.ndarray
+    labels: np.ndarray
+    indices: np.ndarray
+
+    def only(self, indices: np.ndarray) -> 'Centres':
+        """Those of the pictures `indices`."""
+        chosen = np.isin(self.indices, indices)
+        return Centres(*(column[chosen] for column in self))
+
+    def views(self, chosen: np.ndarray, mirror: bool) -> Views:
+        """Those `chosen` (bool [N]), with their mirror images or without."""
+        parts = [self.plain, self.mirrored] if mirror else [self.plain]
+        features = np.concatenate([part[chosen] for part in parts])
+        return Views(features, np.tile(self.labels[chosen], len(parts)))
+
+
+def fit_head(
+    tensors: dict,
+    config: dict,
+    pictures: PictureList,
+    options: Namespace,
+    load: Callable,
+    centres: Centres,
+) -> dict:
     """`tensors` with the conv10 that tells the classes of `pictures` best: float32 arrays.
 
     config['class_num'] is the new one; conv10's old weights show which directions matter. `load` is
-    load_picture, or gives the same.
+    load_picture, or gives the same; `centres`: see centre_features.
     """
-    views = collect_views(tensors, config, pictures, options, load)
+    mirror = bool(options.mirror)
+    all_centres = centres.views(np.ones(len(centres.labels), bool), mirror)
+    parts = all_centres, _random_views(tensors, config, pictures, options, load)
+    views = Views(*map(np.concatenate, zip(*parts)))
     weight, bias = fit(views, config['class_num'], tensors['conv10.weight'][:, :, 0, 0])
     weight = weight[:, :, None, None].astype(np.float32)
     return {**tensors, 'conv10.weight': weight, 'conv10.bias': bias.astype(np.float32)}
@@ -48,7 +82,8 @@ def fit_head(tensors, config, pictures, options, load):
 
 
 class MeanFeatures:
-    """The mean of fire9's map for crops, and with `mirrored` for their mirror images, too."""
+    """The mean of fire9's map for crops, and with `mirrored` for their mirror images, too:
+    [B, 512], or [B, 1024]."""
 
     def __init__(self, tensors, config, mirrored=False):
         self.preprocessing, self.pad = preprocessing_of(config), config['conv10_pad']
@@ -56,37 +91,66 @@ class MeanFeatures:
         self.mirrored = mirrored
 
     def __call__(self, indices, crops, labels):
+        features = self._mean(crops)
         if self.mirrored:
-            crops = np.concatenate([crops, crops[:, :, ::-1]])
-            labels = np.concatenate([labels, labels])
+            features = np.concatenate([features, self._mean(crops[:, :, ::-1])], axis=1)
+        return features, labels
+
+    def _mean(self, crops):
         maps = self.predictor(reader.network_input(crops, self.preprocessing))
         height, width = maps.shape[2:]
         places = (height + 2 * self.pad) * (width + 2 * self.pad)  # of conv10's map
-        return maps.sum(axis=(2, 3)) / np.float32(places), labels
+        return maps.sum(axis=(2, 3)) / np.float32(places)
 
 
-def collect_views(tensors, config, pictures, options, load):
-    """Views of the pictures' centres, of these mirrored, and of random parts."""
-    preprocessing, seed = preprocessing_of(config), options.seed
-    indices = np.random.default_rng(seed).permutation(len(pictures))
-    indices = np.sort(indices[: MOST_VIEWS // (2 + RANDOM_VIEWS)])
-    sampling = reader.Sampling(
-        1, seed, 'area', augmentation=Augmentation(), fast_decode=options.fast_decode
+def centre_features(
+    tensors: dict,
+    config: dict,
+    pictures: PictureList,
+    options: Namespace,
+    load: Callable,
+    most: int = MOST_PICTURES,
+) -> Centres:
+    """Centres of `pictures`, or of `most` of them by chance. Raises PictureError and UserError."""
+    preprocessing = preprocessing_of(config)
+    view = reader.EvalTransform(preprocessing, _sampling(options).short_side(preprocessing))
+    work = MeanFeatures(tensors, config, mirrored=True)
+    indices = chosen_indices(len(pictures), most, options.seed)
+    both, labels = _collect(pictures, indices, [(view, work)], options, load)
+    return Centres(*np.split(both, 2, axis=1), labels, indices)
+
+
+def chosen_indices(count: int, most: int, seed: int) -> np.ndarray:
+    """int64, ascending: `most` of `count`, of which those for a smaller `most` are a part."""
+    return np.sort(np.random.default_rng(seed).permutation(count)[:most])
+
+
+def _random_views(tensors, config, pictures, options, load):
+    sampling, preprocessing = _sampling(options), preprocessing_of(config)
+    work = MeanFeatures(tensors, config)
+    views = [reader.TrainTransform(preprocessing, sampling, n) for n in range(RANDOM_VIEWS)]
+    indices = chosen_indices(len(pictures), MOST_PICTURES, options.seed)
+    return _collect(pictures, indices, [(view, work) for view in views], options, load)
+
+
+def _sampling(options):
+    how = Augmentation(mirror=0.5 * bool(options.mirror))
+    return reader.Sampling(
+        1, options.seed, 'area', augmentation=how, fast_decode=options.fast_decode
     )
-    centre = reader.EvalTransform(preprocessing, sampling.short_side(preprocessing))
-    passes = [(centre, MeanFeatures(tensors, config, mirrored=True))]
-    for number in range(RANDOM_VIEWS):
-        view = reader.TrainTransform(preprocessing, sampling, number)
-        passes.append((view, MeanFeatures(tensors, config)))
-    found = []
-    with Meter('features for a new conv10', len(indices) * len(passes)) as meter:
+
+
+def _collect(pictures, indices, passes, options, load):
+    """(features, labels) of what each (view, MeanFeatures) of `passes` gives of the pictures."""
+    made = []
+    with Meter('features of the pictures', len(indices) * len(passes)) as meter:
         for view, work in passes:
-            for made in reader.ordered_loader(
+            for batch in reader.ordered_loader(
                 pictures, view, BATCH, indices, options.num_workers, work, load
             ):
-                found.append(made)
-                meter.count(len(made[1]) // (2 if work.mirrored else 1))
-    return Views(*(np.concatenate(column) for column in zip(*found)))
+                made.append(batch)
+                meter.count(len(batch[1]))
+    return Views(*(np.concatenate(column) for column in zip(*made)))
 
 
 # --- the convex problem ---------------------------------------------------------------------------

@@ -259,7 +259,7 @@ def test_class_weights_make_classes_alike(tmp_path):
 @pytest.mark.parametrize(
     ('recipe', 'expected'),
     [
-        ('own', {'head': 'fit', 'freeze': 'fire5', 'crop': 'area', 'mirror': True}),
+        ('own', {'head': 'fit', 'freeze': 'fire5', 'crop': 'area', 'mirror': None}),
         ('caffe', {'head': 'filler', 'freeze': 'none', 'crop': 'five', 'lr': 0.0002}),
         ('paper', {'crop': 'random', 'resize': 'warp', 'mirror': False, 'iter_size': 16}),
     ],
