@@ -24,6 +24,7 @@ from pictures.class_names import class_names_beside
 from runs import html_report, setup
 
 SHOWN = 24  # pictures of --show_batch
+FEW_VAL_PICTURES = 50  # of fewer, one that is right by chance is a difference
 NUMPY_AND_OTHERS = ('numpy', 'opencv-python-headless', 'safetensors')
 
 
@@ -192,13 +193,31 @@ def closing_words(run, told):
     lines = [
         f'val top-1 {before:.2%} at the start, {results["val"]["top1"]:.2%} at its best, '
         f'balanced {results["val"]["balanced"]:.2%}{test}',
+        *val_remarks(before, results['val']['top1'], len(run.val_list), run.options.mirror),
         f'written to {out}: best/, last/, report/index.html, log.csv, curves.png, run.json',
         f'next: python infer.py --model {out / "best"} PICTURES',
     ]
-    counts = run.train_list.class_counts()
-    if len(counts) > 1 and math.isclose(results['val']['top1'], before) and before < 1:
-        lines.insert(1, 'training brought nothing: more pictures a class help most')
     return '\n'.join(lines)
+
+
+def val_remarks(before: float, best: float, pictures: int, mirror: bool) -> list[str]:
+    """What val top-1 at the start and at its best allow to say, of so many pictures: 0 to 1 line.
+
+    Of fewer than FEW_VAL_PICTURES only how sure the number is.
+    """
+    if pictures < FEW_VAL_PICTURES:
+        from scipy.stats import binomtest  # 0.5 s
+
+        right = round(best * pictures)
+        interval = binomtest(right, pictures).proportion_ci(0.95, 'wilson')
+        return [
+            f'that is {right} of {pictures} right, and with so few val pictures anything from '
+            f'{interval.low:.0%} to {interval.high:.0%} is likely (95 %); more of them tell more'
+        ]
+    if math.isclose(best, before) and before < 1:
+        sides = '; where left and right differ, --no-mirror' if mirror else ''
+        return [f'training brought nothing: more pictures per class help most{sides}']
+    return []
 
 
 def show_batch(options: Namespace) -> int:

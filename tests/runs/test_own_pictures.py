@@ -68,6 +68,7 @@ def test_a_folder_is_enough(taught, photos):
     assert (output / 'lists' / 'train.txt').exists()
     assert not (photos / 'train.txt').exists()  # the user's folder is left as it is
     assert 'next: python infer.py --model out/best' in text
+    assert 'that is 4 of 4 right' in text
     before, _ = model_io.read_model(DATA / 'squeezenet_v1.1.caffemodel')
     for name, value in tensors.items():
         frozen = name.split('.')[0] in ('conv1', 'fire2', 'fire3', 'fire4', 'fire5')
@@ -279,3 +280,14 @@ def test_imagenets_numbers_keep_imagenets_conv10(tmp_path):
     config = model_io.make_config('1.1', None, 1000, preprocessing=Preprocessing())
     assert setup._knows(config, 1000, found)
     assert not setup._knows(config, 1000, [*found[:-1], 'my dog'])
+
+
+def test_few_val_pictures_give_an_interval_and_no_verdict():
+    """Wilson's interval of 6 of 8 is 0.409 to 0.929 (Newcombe's formula by hand)."""
+    (line,) = summary.val_remarks(0.75, 0.75, 8, True)
+    assert line.startswith('that is 6 of 8 right') and 'from 41% to 93%' in line
+    (line,) = summary.val_remarks(0.8, 0.8, 50, True)
+    assert line.startswith('training brought nothing') and '--no-mirror' in line
+    (line,) = summary.val_remarks(0.8, 0.8, 50, False)
+    assert '--no-mirror' not in line
+    assert summary.val_remarks(0.8, 0.9, 50, True) == summary.val_remarks(1.0, 1.0, 50, True) == []
