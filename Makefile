@@ -4,7 +4,7 @@ PYTHON ?= python3
 PADDLE ?= -r requirements-paddle.txt
 BIN = .venv/bin
 
-.PHONY: run test test-gpu lint bench fuzz demo-data images
+.PHONY: run test test-gpu lint bench fuzz demo-data images release docs
 
 run: .venv/run
 	$(BIN)/python caffe2paddle.py data/squeezenet_v1.1.caffemodel --output caffe_params --verify
@@ -34,6 +34,28 @@ fuzz: .venv/dev
 
 demo-data: .venv/dev
 	$(BIN)/python data/make_demo.py
+
+docs: .venv/dev
+	$(BIN)/python docs/make_commands.py
+	$(BIN)/python export.py --model data/squeezenet_v1.1.sqz --to page --output docs/demo.html
+	$(BIN)/python export.py --to teach --output docs/teach.html
+
+# What people may take without Python: the bundled network in each form. int8 is made where CALIBRATE
+# names a list of pictures like those that it will see, ncnn where pnnx is installed.
+CALIBRATE ?=
+release: .venv/dev
+	rm -rf dist && mkdir -p dist/ncnn
+	cp data/squeezenet_v1.1.sqz docs/demo.html docs/teach.html dist
+	$(BIN)/python export.py --to onnx --preprocessing --output dist/squeezenet_v1.1.onnx
+	test -z '$(CALIBRATE)' || $(BIN)/python export.py --to onnx_int8 --preprocessing \
+	    --calibrate '$(CALIBRATE)' --output dist/squeezenet_v1.1_int8.onnx
+	$(BIN)/python export.py --to paddle --output dist/paddle_inference
+	$(BIN)/python export.py --to onnx --output dist/ncnn/squeezenet.onnx
+	test ! -x $(BIN)/pnnx || (cd dist/ncnn && $(CURDIR)/$(BIN)/pnnx squeezenet.onnx \
+	    'inputshape=[1,3,227,227]' fp16=0 >/dev/null)
+	cd dist/ncnn && find . -type f ! -name '*.ncnn.param' ! -name '*.ncnn.bin' -delete
+	find dist -type d -empty -delete
+	cd dist && find . -type f ! -name SHA256SUMS | sort | xargs sha256sum > SHA256SUMS
 
 images: run
 	$(BIN)/python images/draw_architecture.py

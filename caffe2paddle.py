@@ -9,6 +9,8 @@ import argparse
 import sys
 from pathlib import Path
 
+import common.packages  # noqa: F401 - before NumPy
+
 from caffe_format import caffemodel, writing
 from caffe_format.blobs import read_mean_image
 from caffe_format.layers import net_label, show_shape

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import common.paddle_setup  # noqa: F401 - before Paddle
+from common.packages import require
 
 from common import console
 from common.console import ENDING_SIGNALS, UserError, in_main_thread
@@ -37,6 +38,7 @@ CPU_BY_NUMPY = CPU._replace(by_numpy=True)
 @functools.cache
 def load_paddle():
     """The module paddle. Importing it takes a second, so it is done where Paddle is needed."""
+    require({'paddle': 'Paddle'})
     with _signals_kept():
         import paddle
 

@@ -90,7 +90,8 @@ def _style_curves(*panels):
         if small:
             axes.set_xlabel('epoch', color=INK, fontsize=9)
             axes.yaxis.set_major_locator(MaxNLocator(2))
-            axes.set_ylim(0, axes.dataLim.ymax * 1.2 if axes.lines else 1)
+            highest = axes.dataLim.ymax if axes.lines else 0  # 0: the rate of a run without updates
+            axes.set_ylim(0, highest * 1.2 or 1)
         elif axes.lines:
             axes.legend(frameon=False, fontsize=9, labelcolor=INK)
         if title == 'Accuracy':

@@ -4,7 +4,7 @@ Without a ReLU behind it, conv10 and the mean over its map are one linear functi
 fire9's map, since the mean commutes with a 1x1 convolution. So the best conv10 is the solution of
 a convex problem in 512 numbers a picture, which costs inference and some seconds.
 
-The numbers below were settled on eight data sets of 40 to 2,525 pictures (README, "Training").
+The numbers below were settled on eight data sets of 40 to 2,525 pictures (docs/results.md).
 """
 
 from argparse import Namespace

@@ -335,3 +335,10 @@ def test_architecture_drawing_is_small_and_repeats_its_bytes(version, tmp_path):
     assert picture(paths[0]).shape[1] == 1692
     assert paths[0].read_bytes() == paths[1].read_bytes()
     assert paths[0].stat().st_size < 150_000
+
+
+@pytest.mark.filterwarnings('error')
+def test_curves_of_a_run_without_updates_are_drawn_without_a_warning(tmp_path):
+    row = {'epoch': 0, 'iteration': 0, 'lr': 0.0, 'val_loss': 0.1, 'val_top1': 1.0, 'val_top5': 1.0}
+    curves.draw_curves([row], tmp_path / 'curves.png')
+    assert (tmp_path / 'curves.png').stat().st_size > 1000
