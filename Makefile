@@ -51,8 +51,8 @@ release: .venv/dev
 	    --calibrate '$(CALIBRATE)' --output dist/squeezenet_v1.1_int8.onnx
 	$(BIN)/python export.py --to paddle --output dist/paddle_inference
 	$(BIN)/python export.py --to onnx --output dist/ncnn/squeezenet.onnx
-	test ! -x $(BIN)/pnnx || (cd dist/ncnn && $(CURDIR)/$(BIN)/pnnx squeezenet.onnx \
-	    'inputshape=[1,3,227,227]' fp16=0 >/dev/null)
+	cd dist/ncnn && for pnnx in $(CURDIR)/.venv/lib/python3*/site-packages/pnnx/pnnx; do \
+	    test ! -x $$pnnx || $$pnnx squeezenet.onnx 'inputshape=[1,3,227,227]' fp16=0 >/dev/null; done
 	cd dist/ncnn && find . -type f ! -name '*.ncnn.param' ! -name '*.ncnn.bin' -delete
 	find dist -type d -empty -delete
 	cd dist && find . -type f ! -name SHA256SUMS | sort | xargs sha256sum > SHA256SUMS
