@@ -47,6 +47,7 @@ CALIBRATED = ('onnx_int8', 'c')
 BUNDLED_PACKED = DATA / 'squeezenet_v1.1.sqz'
 PAGE_MODEL = 390_000  # bytes of a packed network that leave room for all else in a page of
 MOST_BYTES = 500_000  # bytes
+MOST_BATCH = 1024  # pictures; the check takes 40 MB each
 TOLERANCE = 1e-3  # of logits, as a part of the largest one where that is above 1
 
 
@@ -84,6 +85,13 @@ def parse_arguments(argv=None):
         action='store_true',
         help='mean, scale, channel order and softmax in the graph: from uint8 RGB [N, height, '
         'width, 3] to probabilities',
+    )
+    onnx.add_argument(
+        '--batch',
+        type=int,
+        metavar='N',
+        help='fix the number of pictures in the input shape, for RKNN and other converters that '
+        'need it (default: any number)',
     )
     onnx.add_argument(
         '--calibrate',
@@ -124,6 +132,7 @@ def _check_arguments(parser, args):
         parser.error(f'--to {args.to} needs --calibrate LIST, pictures that show it the ranges')
     for name, fits in (
         ('preprocessing', args.to.startswith('onnx')),
+        ('batch', args.to.startswith('onnx')),
         ('calibrate', int8 or args.to in ('page', 'teach')),
         ('title', args.to == 'page'),
         ('val_list', int8),
@@ -133,8 +142,10 @@ def _check_arguments(parser, args):
         ('class_names', c),
         ('no_softmax', c),
     ):
-        if getattr(args, name) and not fits:
+        if getattr(args, name) not in (None, False) and not fits:
             parser.error(f'--{name} does not go with --to {args.to}')
+    if args.batch is not None and not 1 <= args.batch <= MOST_BATCH:
+        parser.error(f'--batch {args.batch}: must be 1 to {MOST_BATCH}')
 
 
 @one_line_errors
@@ -180,9 +191,12 @@ def check_output(args):
 def to_onnx(args, tensors, config):
     onnx_file = exports.load('onnx_file')
     content = onnx_file.build(tensors, config, args.preprocessing).SerializeToString()
+    if args.batch:
+        content = onnx_file.with_fixed_batch(content, args.batch)
     crop = _check_picture(args, config)
+    feed = int8_calibration.feed(crop, config, args.preprocessing)
     try:
-        found = onnx_file.session(content)(int8_calibration.feed(crop, config, args.preprocessing))
+        found = onnx_file.session(content)(feed.repeat(args.batch or 1, axis=0))
     except ImportError:
         print('not checked: onnxruntime is not installed (pip install -r requirements-export.txt)')
     else:
@@ -203,10 +217,12 @@ def to_onnx_int8(args, tensors, config):
     float_content = onnx_file.build(tensors, config, args.preprocessing).SerializeToString()
 
     feed = int8_calibration.feed(crop, config, args.preprocessing)
-    found, wanted = onnx_file.session(content)(feed), _softmax(_logits(tensors, config, crop))
+    written = onnx_file.with_fixed_batch(content, args.batch) if args.batch else content
+    found = onnx_file.session(written)(feed.repeat(args.batch or 1, axis=0))
+    wanted = _softmax(_logits(tensors, config, crop))
     difference = np.abs((found if args.preprocessing else _softmax(found)) - wanted).max()
     print(f'int8 and Paddle in float32 on {args.image}: probabilities within {difference:.1e}')
-    _write_file(args.output, content)
+    _write_file(args.output, written)
     print(f'float32 has {len(float_content):,} bytes')
     print(int8.speeds(float_content, content, feed))
     if pictures:

@@ -2,7 +2,8 @@
 
 Input `data` float32 [N, 3, crop, crop] as the network takes it, output `logits` [N, class_num]; or,
 with preprocessing in the graph, input `picture` uint8 [N, crop, crop, 3] RGB, output `prob`. The
-metadata holds class_names and preprocessing as JSON. ONNX: operators of opset 13.
+metadata holds class_names and preprocessing as JSON. N is open, unless with_fixed_batch fixes it.
+ONNX: operators of opset 13.
 """
 
 import json
@@ -46,6 +47,20 @@ def build(tensors, config, preprocessing=False):
     helper.set_model_props(model, _metadata(config))
     onnx.checker.check_model(model)
     return model
+
+
+def with_fixed_batch(content: bytes, batch: int) -> bytes:
+    """The same model (bytes, as build or int8 makes it) for exactly `batch` pictures at a time.
+
+    RKNN's toolkit, for one, takes no input whose size is open.
+    """
+    model = onnx.load_from_string(content)
+    del model.graph.value_info[:]  # what was inferred of blobs for N pictures
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = batch
+    model = onnx.shape_inference.infer_shapes(model)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
 
 
 class _Graph:

@@ -84,6 +84,25 @@ def test_every_variant_is_near_to_float32(bypass, preprocessing, seeded_tensors,
     assert np.abs(found - wanted).max() > 0
 
 
+def dimensions(model):
+    """The sizes of input and output; None where one is open."""
+    return [
+        [size.dim_value or None for size in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.input, *model.graph.output)
+    ]
+
+
+@pytest.mark.parametrize('options', [[], ['--preprocessing', '--batch', '2']])
+def test_the_number_of_pictures_is_open_or_fixed(options, model, tmp_path):
+    (tmp_path / 'list.txt').write_text(f'{GOLDEN / "cat_227.png"} 0\n')
+    lists = ['--calibrate', tmp_path / 'list.txt', '--val_list', tmp_path / 'list.txt']
+    output = tmp_path / 'int8.onnx'
+    arguments = ['--model', model(), '--to', 'onnx_int8', '--output', output, *lists, *options]
+    assert export.main([str(argument) for argument in arguments]) == 0
+    sizes = {False: [[None, 3, 227, 227], [None, 3]], True: [[2, 227, 227, 3], [2, 3]]}
+    assert dimensions(onnx.load(output)) == sizes[bool(options)]
+
+
 @pytest.mark.parametrize('factor', [1e12, np.nan])
 def test_a_network_whose_numbers_are_none_is_refused(factor, seeded_tensors, images):
     config = model_io.make_config('1.1', None, 10, conv10_relu=False)

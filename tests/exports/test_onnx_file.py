@@ -134,6 +134,31 @@ def test_command_writes_and_compares(option, directory, tmp_path, capsys):
     onnx.checker.check_model(onnx.load(output))
 
 
+def dimensions(model):
+    """The sizes of input and output; None where one is open."""
+    return [
+        [size.dim_value or None for size in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.input, *model.graph.output)
+    ]
+
+
+@pytest.mark.parametrize('batch', [1, 3])
+@pytest.mark.parametrize('option', [[], ['--preprocessing']])
+def test_batch_fixes_the_number_of_pictures(batch, option, directory, tmp_path, capsys):
+    output = tmp_path / 'my.onnx'
+    arguments = ['--model', directory, '--to', 'onnx', '--output', output, *option]
+    assert command(*arguments, '--batch', batch) == 0
+    assert 'ONNX Runtime and Paddle agree' in capsys.readouterr().out
+    picture = [batch, 227, 227, 3] if option else [batch, 3, 227, 227]
+    assert dimensions(onnx.load(output)) == [picture, [batch, 3]]
+    feed = np.zeros(picture, np.uint8 if option else np.float32)
+    assert run(output.read_bytes(), feed).shape == (batch, 3)
+    with pytest.raises(Exception, match='invalid dimensions'):
+        run(output.read_bytes(), np.concatenate([feed, feed]))
+    command(*arguments)
+    assert dimensions(onnx.load(output)) == [[None, *picture[1:]], [None, 3]]
+
+
 def test_resize_is_recorded(directory, tmp_path):
     output = tmp_path / 'my.onnx'
     command('--model', directory, '--to', 'onnx', '--output', output, '--resize', 'warp')
@@ -164,6 +189,8 @@ def test_bad_input_is_one_line_and_writes_nothing(arguments, complaint, tmp_path
         (['--to', 'onnx_int8'], 'needs --calibrate'),
         (['--to', 'paddle', '--preprocessing'], '--preprocessing does not go with --to paddle'),
         (['--to', 'onnx', '--val_list', 'x'], '--val_list does not go with --to onnx'),
+        (['--to', 'paddle', '--batch', '1'], '--batch does not go with --to paddle'),
+        (['--to', 'onnx', '--batch', '0'], '--batch 0: must be 1 to 1024'),
         (['--to', 'page', '--pdmodel'], '--pdmodel does not go with --to page'),
     ],
 )
