@@ -63,9 +63,8 @@ images: run
 	$(BIN)/python infer.py --model caffe_params data/photos --plot images/photos.jpg
 	$(BIN)/python train.py --model caffe_params --recipe caffe --trainer auto --batch_size 16 \
 	    --output output/caffe --overwrite
-	$(BIN)/python infer.py --model output/caffe/last --plot images/predictions.jpg \
-	    data/textures/val/*/128_x336_y256.jpg data/textures/val/*/160_x336_y070.jpg
 	cp output/caffe/curves.png images/curves.png
+	$(BIN)/python images/show_page.py docs/demo.html data/photos/coffee.jpg images/page.png
 
 .venv/run: requirements.txt requirements-paddle.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

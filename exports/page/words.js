@@ -36,7 +36,7 @@ const WORDS = {
     sees: '网络看到了什么',
     unknown: '未知',
     loading: '正在解压网络……',
-    ready: '请给一张图片。',
+    ready: '请选择一张图片。',
     looking: '正在识别……',
     took: (seconds) => `用时 ${seconds} 秒。点击某个类别，可查看它在图中的位置。`,
     private: '全部计算都在本页面内完成，图片不会离开您的设备。',
