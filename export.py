@@ -8,13 +8,15 @@ python export.py --to teach --output teach.html
 python export.py --model output/best --to c --calibrate my/train.txt --output my
 """
 
-import argparse
 import contextlib
 import os
 import subprocess
 import sys
 import tempfile
+from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Optional
 
 import common.paddle_start  # noqa: F401 - before Paddle
 
@@ -32,126 +34,27 @@ from common.files import (
     read_regular_file,
 )
 from evaluation import evaluator, predictions
-from exports import browser, c_source, inference_model, int8_calibration, teach_page, web_page
+from exports import browser, c_names, inference_model, int8_calibration, teach_page, web_page
+from exports.arguments import parse_options
 from models import model_io
 from models.formats import packed
 from models.inference import build_program, program_suffix
-from network.config import add_model_flags, told
-from network.preprocessing import CHANNEL_ORDERS, RESIZES, preprocessing_of
+from network.config import told
+from network.preprocessing import preprocessing_of
 from pictures import lists
 from pictures.decoding import load_picture
 
 COMPRESS = Path(__file__).with_name('compress.py')
-KINDS = ('onnx', 'onnx_int8', 'paddle', 'page', 'teach', 'c')
-CALIBRATED = ('onnx_int8', 'c')
 BUNDLED_PACKED = DATA / 'squeezenet_v1.1.sqz'
 PAGE_MODEL = 390_000  # bytes of a packed network that leave room for all else in a page of
 MOST_BYTES = 500_000  # bytes
-MOST_BATCH = 1024  # pictures; the check takes 40 MB each
 TOLERANCE = 1e-3  # of logits, as a part of the largest one where that is above 1
 
 
-def parse_arguments(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        '--model',
-        help='what infer.py takes, too (default: caffe_params if it is there, else the bundled '
-        'Caffe weights)',
-    )
-    parser.add_argument(
-        '--to',
-        required=True,
-        choices=KINDS,
-        help='ONNX; ONNX in int8; the directory of Paddle Inference; one HTML file that holds '
-        'all; one in which people teach classes of their own; one C file (and its header) in '
-        'int8 for devices with little memory',
-    )
-    parser.add_argument('--output', required=True, type=Path, help='file or directory to write')
-    add_model_flags(parser.add_argument_group('what a bare file leaves open'))
-    parser.add_argument(
-        '--resize', choices=RESIZES, help="record this, not what the model's configuration says"
-    )
-    parser.add_argument(
-        '--image',
-        type=Path,
-        default=DATA / 'photos' / 'cat.jpg',
-        help='the picture that the check is made on (default: the bundled cat)',
-    )
-    onnx = parser.add_argument_group('ONNX, and pages where they say so')
-    onnx.add_argument(
-        '--preprocessing',
-        action='store_true',
-        help='mean, scale, channel order and softmax in the graph: from uint8 RGB [N, height, '
-        'width, 3] to probabilities',
-    )
-    onnx.add_argument(
-        '--batch',
-        type=int,
-        metavar='N',
-        help='fix the number of pictures in the input shape, for RKNN and other converters that '
-        'need it (default: any number)',
-    )
-    onnx.add_argument(
-        '--calibrate',
-        metavar='LIST',
-        help='for int8, C: list of pictures of the usual kind, of which '
-        f'{int8_calibration.PICTURES} are used; the labels are not. For a page: '
-        'what the network is packed on, if it is not yet',
-    )
-    onnx.add_argument('--val_list', help='for int8, C: list on which it is compared with float32')
-    onnx.add_argument('--data_dir', help="where the lists' paths start (default: their folders)")
-    parser.add_argument('--title', help='for a page: its title (default: SqueezeNet)')
-    parser.add_argument_group('Paddle Inference').add_argument(
-        '--pdmodel',
-        action='store_true',
-        help='the older .pdmodel in place of .json, for Paddle Lite and Paddle Serving; '
-        'FLAGS_enable_pir_api=0 does so, too',
-    )
-    c = parser.add_argument_group('C')
-    c.add_argument(
-        '--channels',
-        choices=CHANNEL_ORDERS,
-        help="order of a pixel's three bytes in the pictures that the file gets (default: RGB)",
-    )
-    c.add_argument('--class_names', action='store_true', help='put the class names in')
-    c.add_argument(
-        '--no_softmax',
-        action='store_true',
-        help='logits alone, no probabilities; then nothing is in floating point',
-    )
-    args = parser.parse_args(argv)
-    _check_arguments(parser, args)
-    return args
-
-
-def _check_arguments(parser, args):
-    int8, c = args.to in CALIBRATED, args.to == 'c'
-    if int8 and not args.calibrate:
-        parser.error(f'--to {args.to} needs --calibrate LIST, pictures that show it the ranges')
-    for name, fits in (
-        ('preprocessing', args.to.startswith('onnx')),
-        ('batch', args.to.startswith('onnx')),
-        ('calibrate', int8 or args.to in ('page', 'teach')),
-        ('title', args.to == 'page'),
-        ('val_list', int8),
-        ('data_dir', args.calibrate),
-        ('pdmodel', args.to == 'paddle'),
-        ('channels', c),
-        ('class_names', c),
-        ('no_softmax', c),
-    ):
-        if getattr(args, name) not in (None, False) and not fits:
-            parser.error(f'--{name} does not go with --to {args.to}')
-    if args.batch is not None and not 1 <= args.batch <= MOST_BATCH:
-        parser.error(f'--batch {args.batch}: must be 1 to {MOST_BATCH}')
-
-
 @one_line_errors
-def main(argv=None):
+def main(argv: Optional[Sequence[str]] = None) -> Optional[int]:
     end_on_signals()
-    args = parse_arguments(argv)
+    args = parse_options(argv, __doc__)
     if args.pdmodel and program_suffix() != '.pdmodel':  # decided once, as Paddle is loaded
         environment = {**os.environ, 'FLAGS_enable_pir_api': '0'}
         command = [sys.executable, __file__, *(sys.argv[1:] if argv is None else argv)]
@@ -160,6 +63,8 @@ def main(argv=None):
     paddle.set_device('cpu')
     args.model = Path(args.model or model_io.default_model())
     tensors, config = model_io.read_model(args.model, told(args))
+    if args.class_names and evaluator.known_names(config) is None:
+        raise UserError(f'{args.model}: has no class names; leave out --class_names')
     config['class_names'] = evaluator.class_names(config)
     if args.resize:
         config['preprocessing']['resize'] = args.resize
@@ -174,12 +79,12 @@ def main(argv=None):
     return write[args.to](args, tensors, config)
 
 
-def check_output(args):
-    """Raises OSError where --output cannot be written."""
+def check_output(args: Namespace) -> None:
+    """Raises OSError where --output cannot be written, UserError for what cannot be its name."""
     if args.to == 'paddle':
         check_folder_writable(args.output)
     elif args.to == 'c':
-        for path in c_source.files(args.output):
+        for path in c_names.files(args.output):
             check_writable(path)
     else:
         check_writable(args.output)
@@ -188,7 +93,7 @@ def check_output(args):
 # --- one function for each kind -------------------------------------------------------------------
 
 
-def to_onnx(args, tensors, config):
+def to_onnx(args: Namespace, tensors: dict, config: dict) -> None:
     onnx_file = exports.load('onnx_file')
     content = onnx_file.build(tensors, config, args.preprocessing).SerializeToString()
     if args.batch:
@@ -205,7 +110,7 @@ def to_onnx(args, tensors, config):
     _write_file(args.output, content)
 
 
-def to_onnx_int8(args, tensors, config):
+def to_onnx_int8(args: Namespace, tensors: dict, config: dict) -> None:
     int8, onnx_file = exports.load('int8'), exports.load('onnx_file')
     calibrated_on = lists.read_list(args.calibrate, args.data_dir)
     pictures = args.val_list and evaluator.read_labelled(
@@ -234,7 +139,7 @@ def to_onnx_int8(args, tensors, config):
             print(int8.compare(float_content, content, batches))
 
 
-def to_paddle(args, tensors, config):
+def to_paddle(args: Namespace, tensors: dict, config: dict) -> None:
     program = build_program(tensors, config)
     crop = _check_picture(args, config)
     images = reader.network_input(crop, preprocessing_of(config))
@@ -246,7 +151,7 @@ def to_paddle(args, tensors, config):
     print(f'written: {args.output} ({", ".join(files)})')
 
 
-def to_page(args, tensors, config):
+def to_page(args: Namespace, tensors: dict, config: dict) -> None:
     crop = _check_picture(args, config)  # before a minute of packing
     content, tensors = _packed(args, tensors, config)
     page = web_page.build(content, config, args.title or 'SqueezeNet')
@@ -262,7 +167,7 @@ def to_page(args, tensors, config):
         print(f'above {MOST_BYTES:,} bytes: a smaller --size of compress.py makes it smaller')
 
 
-def to_teach(args, tensors, config):
+def to_teach(args: Namespace, tensors: dict, config: dict) -> None:
     """Writes the page that learns; of the bundled weights their packed file is used."""
     if config.get('source', {}).get('sha256') == model_io.BUNDLED_SHA256 and not args.calibrate:
         content = BUNDLED_PACKED.read_bytes()
@@ -273,7 +178,7 @@ def to_teach(args, tensors, config):
     _write_file(args.output, page.encode())
 
 
-def _packed(args, tensors, config):
+def _packed(args: Namespace, tensors: dict, config: dict) -> tuple[bytes, dict]:
     """The bytes of the model as a packed file, and the tensors that they hold."""
     if args.model.is_file() and packed.is_packed(args.model):
         return read_regular_file(args.model, packed.MOST_BYTES), tensors
@@ -293,7 +198,7 @@ def _packed(args, tensors, config):
         return file.read_bytes(), packed.read_packed(file)[0]
 
 
-def to_c(args, tensors, config):
+def to_c(args: Namespace, tensors: dict, config: dict) -> None:
     c_network, int8 = exports.load('c_network'), exports.load('int8')
     onnx_file = exports.load('onnx_file')
     options = c_network.check_options(
@@ -312,7 +217,7 @@ def to_c(args, tensors, config):
     )
     difference = np.abs(found - wanted).max()
     print(f'int8 and Paddle in float32 on {args.image}: probabilities within {difference:.1e}')
-    source, header = c_source.files(args.output)
+    source, header = c_names.files(args.output)
     _write_pair((source, network.made.source), (header, network.made.header))
     if pictures:
         exact = onnx_file.session(onnx_file.build(tensors, config, True).SerializeToString())
@@ -326,12 +231,12 @@ def to_c(args, tensors, config):
 # --- what they share ------------------------------------------------------------------------------
 
 
-def _check_picture(args, config):
+def _check_picture(args: Namespace, config: dict) -> np.ndarray:
     """The crop of --image: uint8 [1, crop, crop, 3] BGR."""
     return reader.preprocess(args.image, preprocessing_of(config))[None]
 
 
-def _logits(tensors, config, crops):
+def _logits(tensors: dict, config: dict, crops: np.ndarray) -> np.ndarray:
     """What Paddle makes of uint8 crops [N, crop, crop, 3] BGR, operator by operator."""
     network = model_io.build_network(tensors, config)
     network.eval()
@@ -340,12 +245,12 @@ def _logits(tensors, config, crops):
         return network(paddle.to_tensor(images)).numpy()
 
 
-def _softmax(logits):
+def _softmax(logits: np.ndarray) -> np.ndarray:
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def _check(runtime, found, wanted):
+def _check(runtime: str, found: np.ndarray, wanted: np.ndarray) -> None:
     """Print the largest difference between what a runtime and Paddle compute. UserError."""
     difference = np.abs(found - wanted).max()
     limit = TOLERANCE * max(1, np.abs(wanted).max())
@@ -357,13 +262,13 @@ def _check(runtime, found, wanted):
     print(f'{runtime} and Paddle agree on the picture: largest difference {difference:.1e}')
 
 
-def _write_file(path, content):
+def _write_file(path: Path, content: bytes) -> None:
     with atomic_write(path) as file:
         file.write(content)
     print(f'written: {path} ({len(content):,} bytes)')
 
 
-def _write_pair(*texts):
+def _write_pair(*texts: tuple[Path, str]) -> None:
     """Write (path, text) pairs, none before all are complete beside their places."""
     with contextlib.ExitStack() as stack:
         for path, text in texts:

@@ -6,36 +6,45 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 
 from common.console import UserError
-from exports import c_source
+from exports import c_names
+from exports.c_source import CSource
 
 COMPILERS = ('cc', 'gcc', 'clang')
 SECONDS = 600  # until a program is given up
 MAIN = Path(__file__).parent / 'c' / 'check.c'
 
 
-def find_compiler():
+def find_compiler() -> Optional[list[str]]:
     """The command, a list of words: that of the environment's CC, or what is installed; or None."""
     chosen = shlex.split(os.environ.get('CC', ''))
     names = [chosen] if chosen else [[name] for name in COMPILERS]
     return next((words for words in names if shutil.which(words[0])), None)
 
 
-def main_program(name):
+def main_program(name: str) -> str:
     """The text of a program that classifies pictures from its input, for NAME.c and NAME.h."""
-    own = c_source.identifier(name)
+    own = c_names.identifier(name)
     text = MAIN.read_text(encoding='utf-8').replace('CHECKED', f'"{name}.h"')
     return re.sub(r'\bNETWORK_', f'{own.upper()}_', re.sub(r'\bnetwork_', f'{own}_', text))
 
 
-def run(compiler, made, name, crops, flags=('-O2',)):
+def run(
+    compiler: list[str],
+    made: CSource,
+    name: str,
+    crops: np.ndarray,
+    flags: Sequence[str] = ('-O2',),
+) -> tuple[np.ndarray, np.ndarray]:
     """(answers int32 [N], logits int32 [N, classes]) of uint8 crops [N, crop, crop, 3].
 
-    made: a CSource. Raises UserError where it does not compile, or does not run.
+    Raises UserError where it does not compile, or does not run.
     """
     with tempfile.TemporaryDirectory(prefix='squeezenet-') as folder:
         folder = Path(folder)
@@ -51,7 +60,9 @@ def run(compiler, made, name, crops, flags=('-O2',)):
     return numbers[:, 0], numbers[:, 1:]
 
 
-def _call(command, folder, failure, data=None):
+def _call(
+    command: Sequence[str], folder: Path, failure: str, data: Optional[bytes] = None
+) -> bytes:
     try:
         done = subprocess.run(command, cwd=folder, input=data, capture_output=True, timeout=SECONDS)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -5,12 +5,13 @@ whole: a 3x3 convolution keeps three rows of its inputs, a pool one row of its o
 the two rows of its input that its module still waits for; all other rows share one buffer.
 """
 
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Union
 
 from network import architecture
 from network.preprocessing import preprocessing_of
 
 LINE, BESIDE, PIXELS = 'line', 'bypass_line', 'pixels'
+Row = Union[architecture.Conv, architecture.MaxPool, architecture.Fire]  # of the network's table
 
 
 class Buffer(NamedTuple):
@@ -24,7 +25,7 @@ class Buffer(NamedTuple):
 class Step(NamedTuple):
     """A row of the table with its sizes: `width` of its input, and of its output after a pool."""
 
-    row: object
+    row: Row
     width: int
     channels: int
     source: Buffer
@@ -32,7 +33,7 @@ class Step(NamedTuple):
     squeezed: Optional[Buffer]
 
 
-def steps(config):
+def steps(config: dict) -> list[Step]:
     """A Step of each row of the network's table. conv1's source are the pixels."""
     size = preprocessing_of(config).crop
     rows = architecture.stages(config['version'], config['bypass'], config['class_num'])
@@ -54,7 +55,7 @@ def steps(config):
     return found
 
 
-def _target(row, following, size):
+def _target(row: Row, following: Optional[Row], size: int) -> Buffer:
     """Where a row's outputs go, each `size` bytes: a pool's into a buffer of their own, which is
     begun again while the module after it, with a bypass, still needs two; others into LINE, unless
     they are needed later."""
@@ -64,7 +65,7 @@ def _target(row, following, size):
     return Buffer(f'{row.name}_kept', 2, size) if bypassed else Buffer(LINE, 1, size)
 
 
-def buffers(config):
+def buffers(config: dict) -> dict[str, int]:
     """{name: bytes} of the uint8 buffers."""
     found = {}
     for step in steps(config):
@@ -77,7 +78,7 @@ def buffers(config):
     return found
 
 
-def multiplications(config):
+def multiplications(config: dict) -> int:
     """Of activations with weights, as the C file does them: of kernel rows inside the picture,
     zeros at a row's ends included; conv10 without a ReLU only once, on the mean."""
     total = 0

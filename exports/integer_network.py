@@ -7,12 +7,12 @@ arXiv:1712.05877, section 2.2). Mean, scale and channel order of the preprocessi
 """
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Optional, Union
 
 import numpy as np
 
 from network import architecture
-from network.numpy_network import columns, convolutions, max_pool
+from network.numpy_network import Conv, columns, convolutions, max_pool
 from network.preprocessing import preprocessing_of
 
 MULTIPLIER_BITS = 31
@@ -53,6 +53,9 @@ class Addition(NamedTuple):
     zero: int
 
 
+Lowered = tuple[np.ndarray, np.ndarray, np.ndarray]  # _lowered's
+
+
 class IntegerNetwork(NamedTuple):
     """`filters` {convolution: Filters} in the network's order, `additions` {fire: Addition}.
 
@@ -68,12 +71,17 @@ class IntegerNetwork(NamedTuple):
     most_sum: int
     padding: np.ndarray
 
-    def logits(self, crops):
+    @property
+    def wide_sums(self) -> bool:
+        """Whether a sum of conv10 after its ReLU may be more than an int32 holds."""
+        return bool(self.config['conv10_relu'] and self.most_sum >= 2**31)
+
+    def logits(self, crops: np.ndarray) -> np.ndarray:
         """int32 [N, class_num], in units of 2**-logit_bits, of uint8 crops [N, crop, crop, 3] in
         the channel order that conv1 was built for."""
         return np.concatenate([self._logits_of_one(crop[np.newaxis]) for crop in crops])
 
-    def _logits_of_one(self, crop):
+    def _logits_of_one(self, crop: np.ndarray) -> np.ndarray:
         convs, x = convolutions(self.config), crop.astype(np.float32)
         for row in _rows(self.config):
             if isinstance(row, architecture.MaxPool):
@@ -84,7 +92,7 @@ class IntegerNetwork(NamedTuple):
                 x = self._activations(convs['conv1'], x)
         return self._conv10(convs['conv10'], x)
 
-    def _fire(self, row, x, convs):
+    def _fire(self, row: architecture.Fire, x: np.ndarray, convs: dict[str, Conv]) -> np.ndarray:
         squeezed = self._activations(convs[f'{row.name}.squeeze1x1'], x)
         parts = [
             self._activations(convs[f'{row.name}.{part}'], squeezed)
@@ -100,13 +108,13 @@ class IntegerNetwork(NamedTuple):
         total += (x.astype(np.int64) - add.beside_zero) * add.beside
         return _activation(_rounding_shift(total, add.shift) + add.zero)
 
-    def _activations(self, conv, x):
+    def _activations(self, conv: Conv, x: np.ndarray) -> np.ndarray:
         """float32 activations [1, H, W, C], whole numbers from 0 to 255, after a convolution."""
         own = self.filters[conv.name]
         sums = _sums(own, columns(x, conv))
         return _activation(_rounding_shift(sums * own.multiplier, own.shift) + own.zero)
 
-    def _conv10(self, conv, x):
+    def _conv10(self, conv: Conv, x: np.ndarray) -> np.ndarray:
         own = self.filters[conv.name]
         sums = _sums(own, x)
         if conv.relu:
@@ -116,32 +124,35 @@ class IntegerNetwork(NamedTuple):
         return np.clip(logits, -(2**31) + 1, 2**31 - 1).astype(np.int32)
 
 
-def _rows(config):
+def _rows(config: dict) -> list:
     return architecture.stages(config['version'], config['bypass'], config['class_num'])
 
 
-def _sums(filters, inputs):
+def _sums(filters: Filters, inputs: np.ndarray) -> np.ndarray:
     """int64 [N, H, W, O]; float64 holds these whole numbers exactly, and has a fast product."""
     matrix = filters.weight.reshape(len(filters.bias), -1).T.astype(np.float64)
     sums = inputs.astype(np.float64).reshape(-1, len(matrix)) @ matrix
     return sums.astype(np.int64).reshape(*inputs.shape[:3], -1) + filters.bias
 
 
-def _rounding_shift(products, shift):
+def _rounding_shift(products: np.ndarray, shift: Union[int, np.ndarray]) -> np.ndarray:
     """int64 products / 2**shift, rounded, halves away from zero."""
     shift = np.asarray(shift, np.int64)
     rounded = (np.abs(products) + (np.int64(1) << (shift - 1))) >> shift
     return np.where(products < 0, -rounded, rounded)
 
 
-def _activation(values):
+def _activation(values: np.ndarray) -> np.ndarray:
     return np.clip(values, 0, 255).astype(np.float32)
 
 
 # --- from floating point --------------------------------------------------------------------------
 
 
-def build(tensors, config, steps, ranges, most_logit, channel_order):
+def build(
+    tensors: dict[str, np.ndarray], config: dict, steps: dict[str, np.ndarray],
+    ranges: dict[str, tuple[float, float]], most_logit: float, channel_order: str,
+) -> IntegerNetwork:  # fmt: skip
     """The IntegerNetwork of float tensors whose weights are whole multiples of `steps`.
 
     steps: {weight's name: float32 [O]}; ranges: {blob's name: (smallest, largest)}, as
@@ -168,7 +179,7 @@ def build(tensors, config, steps, ranges, most_logit, channel_order):
     return _with_conv10(config, lowered, source, convs['conv10'], most_logit, filters, additions)
 
 
-def _sources(config):
+def _sources(config: dict) -> dict[str, tuple[str, str]]:
     """{convolution: (blob that it reads, blob whose range its output has)}, in order."""
     found, x = {}, PIXELS
     for row in _rows(config):
@@ -186,13 +197,15 @@ def _sources(config):
     return found
 
 
-def _range(smallest, largest):
+def _range(smallest: float, largest: float) -> Range:
     smallest, largest = min(smallest, 0.0), max(largest, 0.0)
     scale = max(largest - smallest, SMALLEST_RANGE) / 255
     return Range(scale, round(-smallest / scale))
 
 
-def _lowered(weight, bias, steps, source, mean):
+def _lowered(
+    weight: np.ndarray, bias: np.ndarray, steps: np.ndarray, source: Range, mean: Optional[tuple]
+) -> Lowered:
     """(int8 weight [O, k, k, I], int32 bias, what 1 in a sum stands for, float64 [O])."""
     weight, bias = weight.transpose(0, 2, 3, 1).astype(np.float64), bias.astype(np.float64)
     if mean is not None:
@@ -207,7 +220,10 @@ def _lowered(weight, bias, steps, source, mean):
     return levels, whole.astype(np.int32), unit * steps
 
 
-def _filters(weight, bias, unit, target, bits=MULTIPLIER_BITS):
+def _filters(
+    weight: np.ndarray, bias: np.ndarray, unit: np.ndarray, target: Range,
+    bits: int = MULTIPLIER_BITS,
+) -> Filters:  # fmt: skip
     pairs = [fixed_point(value / target.scale, bits) for value in unit]
     multiplier, shift = (np.array(column) for column in zip(*pairs))
     return Filters(
@@ -215,14 +231,16 @@ def _filters(weight, bias, unit, target, bits=MULTIPLIER_BITS):
     )
 
 
-def fixed_point(real, bits):
+def fixed_point(real: float, bits: int) -> tuple[int, int]:
     """(whole, shift): real is about whole / 2**shift, whole below 2**bits, shift 1 to 62."""
     exponent = math.frexp(real)[1] if real > 0 else 0
     shift = min(max(bits - exponent, 1), MOST_SHIFT)
     return min(round(real * 2.0**shift), 2**bits - 1), shift
 
 
-def _addition(row, blobs, sources):
+def _addition(
+    row: architecture.Fire, blobs: dict[str, Range], sources: dict[str, tuple[str, str]]
+) -> Addition:
     name = row.name
     beside = blobs[sources[f'{name}.squeeze1x1'][0]]
     if row.bypass == 'complex':
@@ -234,7 +252,10 @@ def _addition(row, blobs, sources):
     return Addition(*factors, beside.zero, shift, target.zero)
 
 
-def _with_conv10(config, lowered, source, conv, most_logit, filters, additions):
+def _with_conv10(
+    config: dict, lowered: Lowered, source: Range, conv: Conv, most_logit: float,
+    filters: dict[str, Filters], additions: dict[str, Addition],
+) -> IntegerNetwork:  # fmt: skip
     weight, bias, unit = lowered
     shapes = architecture.output_shapes(config['version'], preprocessing_of(config).crop)
     inside = shapes['conv10'][1] ** 2
@@ -252,7 +273,7 @@ def _with_conv10(config, lowered, source, conv, most_logit, filters, additions):
     return IntegerNetwork(config, {**filters, 'conv10': conv10}, additions, bits, most_sum, padding)
 
 
-def _most_sum(levels, bias, inside):
+def _most_sum(levels: np.ndarray, bias: np.ndarray, inside: int) -> int:
     """The largest magnitude of a class's sum over `inside` places, whatever the picture."""
     above = 255 * np.maximum(levels, 0).sum(axis=1)
     below = 255 * np.maximum(-levels, 0).sum(axis=1)

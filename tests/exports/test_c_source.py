@@ -3,93 +3,56 @@
 import re
 import shutil
 import subprocess
-import sys
 
+import c_networks
 import numpy as np
 import pytest
-from conftest import CAT, COFFEE, ROOT
 
 import export
 from common.console import UserError
-from exports import c_compiler, c_plan, c_source, int8, integer_network
+from exports import c_compiler, c_names, c_network, c_plan, c_source, integer_network
 from network.config import make_config
-from network.numpy_network import NumpyNetwork
 from network.preprocessing import Preprocessing
-from reader import network_input
 
-OFFICIAL = ROOT / 'data' / 'squeezenet_v1.1.caffemodel'
 STRICT = ('-Wall', '-Wextra', '-Wconversion', '-Wshadow', '-pedantic', '-Werror')
 SANITISED = ('-O1', '-fsanitize=address,undefined', '-fno-sanitize-recover=all')
 HOST = [name for name in ('gcc', 'clang') if shutil.which(name)]
 needs_compiler = pytest.mark.skipif(not HOST, reason='neither gcc nor clang is installed')
-# version, bypass, conv10_pad, conv10_relu, class_num, crop, scale, channel order of the network
-VARIANTS = [
-    ('1.1', None, 0, True, 10, 64, 1.0, 'BGR'),
-    ('1.1', None, 1, False, 3, 17, 0.5, 'RGB'),
-    ('1.1', 'simple', 1, True, 5, 48, 1.0, 'BGR'),
-    ('1.0', 'complex', 1, False, 7, 50, -1.0, 'BGR'),
-    ('1.0', None, 0, True, 1, 65, 1.0, 'BGR'),
-]
 
 
-def crops_of(pixels, size):
-    return np.ascontiguousarray(pixels[:, 60 : 60 + size, 60 : 60 + size]).astype(np.uint8)
-
-
-CALIBRATED = {}  # of each variant, which takes seconds
-
-
-def build(seeded_tensors, pixels, variant, pictures_order='RGB'):
-    """(IntegerNetwork, float logits of the crops, uint8 BGR crops)."""
-    if variant not in CALIBRATED:
-        CALIBRATED[variant] = calibrate(seeded_tensors, pixels, variant)
-    parts, exact, crops = CALIBRATED[variant]
-    return integer_network.build(*parts, pictures_order), exact, crops
-
-
-def calibrate(seeded_tensors, pixels, variant):
-    version, bypass, pad, relu, class_num, crop, scale, order = variant
-    wanted = Preprocessing(crop=crop, scale=scale, channel_order=order)
-    config = make_config(
-        version, bypass, class_num, conv10_pad=pad, conv10_relu=relu, preprocessing=wanted
-    )
-    tensors = seeded_tensors(version, bypass, class_num)
-    crops = crops_of(pixels, crop)
-    feeds = [network_input(crops, wanted)]
-    rounded, steps = int8.rounded_weights(tensors, config, False, feeds)
-    ranges = int8.blob_ranges(rounded, config, False, feeds)
-    parts = rounded, config, steps, ranges, max(map(abs, ranges['logits']))
-    return parts, NumpyNetwork(tensors, config)(feeds[0]), crops
+@pytest.fixture(scope='module')
+def build(seeded_tensors, pixels):
+    return c_networks.builder(seeded_tensors, pixels)
 
 
 @needs_compiler
-@pytest.mark.parametrize('variant', VARIANTS, ids=str)
-def test_compiled_file_gives_the_numbers_of_numpy(variant, seeded_tensors, pixels):
-    network, exact, crops = build(seeded_tensors, pixels, variant)
+@pytest.mark.parametrize('variant', c_networks.VARIANTS, ids=str)
+def test_compiled_file_gives_the_numbers_of_numpy(variant, build):
+    network, exact, crops = build(variant)
     made = c_source.write(network, c_source.Options('net'))
     rgb = crops[..., ::-1]
-    pictures = np.concatenate([rgb, np.full_like(rgb, 255), np.zeros_like(rgb)])
+    pictures = np.concatenate([rgb, np.full_like(rgb[:1], 255), np.zeros_like(rgb[:1])])
     wanted = network.logits(pictures)
     flags = (*STRICT, *SANITISED)
     answers, logits = c_compiler.run([HOST[0]], made, 'net', pictures, flags)
     np.testing.assert_array_equal(logits, wanted)
     np.testing.assert_array_equal(answers, wanted.argmax(axis=1))
     difference = np.abs(wanted[:2] / 2.0**network.logit_bits - exact).max()
-    assert difference < 0.1 * np.abs(exact).max()
+    assert difference < 0.15 * np.abs(exact).max()
 
 
 @needs_compiler
 @pytest.mark.parametrize('compiler', HOST)
-def test_every_optimisation_gives_the_same_numbers(compiler, seeded_tensors, pixels):
-    network, _, crops = build(seeded_tensors, pixels, VARIANTS[2], 'BGR')
+def test_every_optimisation_gives_the_same_numbers(compiler, build):
+    network, _, crops = build(c_networks.VARIANTS[2], 'BGR')
     made = c_source.write(network, c_source.Options('net', 'BGR'))
     _, logits = c_compiler.run([compiler], made, 'net', crops, (*STRICT, '-O3'))
     np.testing.assert_array_equal(logits, network.logits(crops))
 
 
-def test_bgr_file_reads_what_the_rgb_file_reads(seeded_tensors, pixels):
-    rgb, _, crops = build(seeded_tensors, pixels, VARIANTS[0], 'RGB')
-    bgr, _, _ = build(seeded_tensors, pixels, VARIANTS[0], 'BGR')
+def test_bgr_file_reads_what_the_rgb_file_reads(build):
+    rgb, _, crops = build(c_networks.VARIANTS[0], 'RGB')
+    bgr, _, _ = build(c_networks.VARIANTS[0], 'BGR')
     np.testing.assert_array_equal(rgb.logits(crops[..., ::-1]), bgr.logits(crops))
 
 
@@ -122,8 +85,8 @@ def test_stated_multiplications_are_those_of_the_network():
 
 
 @needs_compiler
-def test_stated_memory_is_what_the_compiler_reserves(seeded_tensors, pixels, tmp_path):
-    network, _, _ = build(seeded_tensors, pixels, VARIANTS[0])
+def test_stated_memory_is_what_the_compiler_reserves(build, tmp_path):
+    network, _, _ = build(c_networks.VARIANTS[0])
     made = c_source.write(network, c_source.Options('net'))
     (tmp_path / 'net.h').write_text(made.header)
     (tmp_path / 'net.c').write_text(made.source)
@@ -132,11 +95,6 @@ def test_stated_memory_is_what_the_compiler_reserves(seeded_tensors, pixels, tmp
     reserved = int(done.stdout.splitlines()[1].split()[2])
     assert made.memory <= reserved <= made.memory + 32 * 30  # alignment
     assert f'#define NET_MEMORY {made.memory} ' in made.header
-
-
-def test_the_full_network_fits_into_48_kilobytes():
-    config = make_config('1.1', None, 1000)
-    assert sum(c_plan.buffers(config).values()) + 4 * 1000 + 16 < 48 * 1024
 
 
 MAIN = """
@@ -159,8 +117,8 @@ int main(void) {
 
 @needs_compiler
 @pytest.mark.parametrize('threshold', [0.0, 0.999])
-def test_probabilities_names_and_threshold(threshold, seeded_tensors, pixels, tmp_path):
-    network, _, crops = build(seeded_tensors, pixels, VARIANTS[2])
+def test_probabilities_names_and_threshold(threshold, build, tmp_path):
+    network, _, crops = build(c_networks.VARIANTS[2])
     names = ['plain', 'gräs "砾石"', '??/ trigraph', 'back\\slash\n', '\x017']
     made = c_source.write(
         network, c_source.Options('net', 'RGB', names, True, temperature=2.5, threshold=threshold)
@@ -186,62 +144,125 @@ def test_probabilities_names_and_threshold(threshold, seeded_tensors, pixels, tm
 
 @pytest.mark.parametrize(
     ('name', 'expected'),
-    [('mine', 'mine'), ('my-net v2', 'my_net_v2'), ('2nd', 'net_2nd'), ('猫', 'net'), ('_x', 'x')],
+    [
+        ('mine', 'mine'),
+        ('my-net v2', 'my_net_v2'),
+        ('2nd', 'net_2nd'),
+        ('猫', 'net'),
+        ('_x', 'x'),
+        ('conv', 'net_conv'),
+        ('fire2', 'net_fire2'),
+    ],
 )
 def test_identifiers(name, expected):
-    assert c_source.identifier(name) == expected
+    assert c_names.identifier(name) == expected
 
 
-@pytest.mark.parametrize('name', ['a"b', 'a\\b', 'a\nb', '??/', ''])
+@pytest.mark.parametrize('name', ['a"b', 'a\\b', 'a\nb', '??/', '', '..'])
 def test_names_that_no_include_can_have_are_refused(name):
     with pytest.raises(UserError, match='not a name that C can #include'):
-        c_source.check_name(name)
+        c_names.check_name(name)
 
 
-@pytest.fixture
-def calibration_list(tmp_path):
-    for path in (CAT, COFFEE):
-        shutil.copy(path, tmp_path / path.name)
-    (tmp_path / 'list.txt').write_text('cat_227.png 0\ncoffee_227.png 1\n')
-    return tmp_path / 'list.txt'
+def test_a_name_that_hides_a_header_of_c_is_refused():
+    with pytest.raises(UserError, match=r'stdint.h is a header of C itself'):
+        c_names.files('folder/stdint.c')
 
 
-def run(model, calibrate, output, *others):
-    arguments = ['--model', model, '--to', 'c', '--calibrate', calibrate, '--output', output]
+@needs_compiler
+def test_a_file_whose_name_its_own_functions_have_compiles(build):
+    network, _, crops = build(c_networks.VARIANTS[1], 'BGR')
+    made = c_source.write(network, c_source.Options('conv', 'BGR'))
+    answers, _ = c_compiler.run([HOST[0]], made, 'conv', crops, (*STRICT, '-O0'))
+    np.testing.assert_array_equal(answers, network.logits(crops).argmax(axis=1))
+
+
+@pytest.mark.skipif(not (HOST and shutil.which('g++')), reason='no compiler of C++ is installed')
+def test_header_in_cpp(build, tmp_path):
+    network, _, _ = build(c_networks.VARIANTS[1])
+    made = c_source.write(network, c_source.Options('2 gräs-v2', class_names=['a', 'b', 'c']))
+    name = 'net_2_gr_s_v2'
+    main = (
+        f'#include "2 gräs-v2.h"\nint main() {{ return {name}_name({name}_end())[0] != \'u\'; }}\n'
+    )
+    for file, text in (('2 gräs-v2.h', made.header), ('n.c', made.source), ('main.cpp', main)):
+        (tmp_path / file).write_text(text, encoding='utf-8')
+    subprocess.run([HOST[0], '-std=c99', '-c', 'n.c'], cwd=tmp_path, check=True)
+    command = ['g++', '-std=c++11', '-Wall', '-Wextra', '-pedantic', '-Werror', 'main.cpp', 'n.o']
+    subprocess.run([*command, '-o', 'main'], cwd=tmp_path, check=True)
+    subprocess.run([tmp_path / 'main'], check=True)
+
+
+@needs_compiler
+def test_the_official_network_names_the_cat(official_tensors, pixels):
+    config, crops = make_config('1.1', None, 1000), pixels[:1].astype(np.uint8)
+    parts, exact = c_networks.calibrated(official_tensors, config, crops)
+    network = integer_network.build(*parts, 'BGR')
+    made = c_source.write(network, c_source.Options('net', 'BGR'))
+    answers, logits = c_compiler.run([HOST[0]], made, 'net', crops)
+    np.testing.assert_array_equal(logits, network.logits(crops))
+    assert answers[0] == exact.argmax()
+    assert made.memory < 48 * 1024
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def export_c(model, pictures, output, *others):
+    arguments = ['--model', model, '--to', 'c', '--calibrate', pictures, '--output', output]
     return export.main([str(argument) for argument in (*arguments, *others)])
 
 
-def test_command_writes_checks_and_compares(model, calibration_list, tmp_path, capfd):
-    path = model('1.1', None, 3, preprocessing=Preprocessing(crop=64, resize_size=80))
-    status = run(path, calibration_list, tmp_path / 'mine.c', '--val_list', calibration_list)
+@pytest.fixture(scope='module')
+def small_model(model):
+    wanted = Preprocessing(crop=33, resize_size=40)
+    return model('1.1', None, 3, threshold=0.4, preprocessing=wanted)
+
+
+def test_command_writes_checks_and_compares(model, pair, tmp_path, capfd):
+    wanted = Preprocessing(crop=33, resize_size=40)
+    path = model('1.1', None, 3, class_names=['a', 'gräs', '砾石'], preprocessing=wanted)
+    status = export_c(path, pair, tmp_path / 'my net.c', '--val_list', pair, '--class_names')
     printed = capfd.readouterr().out
     assert status == 0
-    header = (tmp_path / 'mine.h').read_text()
-    memory = int(re.search(r'MINE_MEMORY (\d+)', header)[1])
-    multiplications = int(re.search(r'MINE_MULTIPLICATIONS (\d+)', header)[1])
+    header = (tmp_path / 'my net.h').read_text()
+    memory = int(re.search(r'MY_NET_MEMORY (\d+)', header)[1])
+    multiplications = int(re.search(r'MY_NET_MULTIPLICATIONS (\d+)', header)[1])
     assert f'memory {memory:,} bytes' in printed.splitlines()[-1]
     assert f'{multiplications:,} multiplications' in printed.splitlines()[-1]
     assert re.search('2 images: float32 top-1', printed)
+    assert 'my_net_name' in (tmp_path / 'my net.c').read_text()
     if HOST:
         assert 'on 3 pictures the numbers that NumPy gives' in printed
 
 
-def test_no_compiler_is_said(model, calibration_list, tmp_path, capfd, monkeypatch):
+def test_no_compiler_is_stated(build, monkeypatch):
+    network, _, crops = build(c_networks.VARIANTS[1])
+    options = c_source.Options('net')
+    made = c_source.write(network, options)
     monkeypatch.setattr(c_compiler, 'find_compiler', lambda: None)
-    path = model('1.1', None, 3, preprocessing=Preprocessing(crop=64, resize_size=80))
-    assert run(path, calibration_list, tmp_path / 'mine') == 0
-    assert 'not compiled: no C compiler is installed' in capfd.readouterr().out
+    line = c_network.CNetwork(network, options, made).check(crops)
+    assert line.startswith('not compiled: no C compiler is installed')
 
 
-def test_a_threshold_without_probabilities_is_refused(model, calibration_list, tmp_path, capfd):
-    path = model('1.1', None, 3, threshold=0.4, preprocessing=Preprocessing(crop=64))
-    assert run(path, calibration_list, tmp_path / 'mine', '--no_softmax') == 1
-    assert '--no_softmax leaves out' in capfd.readouterr().err
-    assert not (tmp_path / 'mine.c').exists()
+@pytest.mark.parametrize(
+    ('flag', 'message'),
+    [('--no_softmax', '--no_softmax leaves out'), ('--class_names', 'has no class names')],
+)
+def test_what_a_model_does_not_have_is_refused(flag, message, small_model, pair, tmp_path, capfd):
+    assert export_c(small_model, pair, tmp_path / 'mine', flag) == 1
+    assert message in capfd.readouterr().err
+    assert not list(tmp_path.glob('mine*'))
 
 
-def test_without_softmax_nothing_is_in_floating_point(seeded_tensors, pixels):
-    network, _, _ = build(seeded_tensors, pixels, VARIANTS[0])
+@pytest.mark.parametrize('output', ['.', '..', 'stdint.c', 'a"b'])
+def test_names_that_cannot_be_are_refused_in_one_line(output, small_model, pair, capfd):
+    assert export_c(small_model, pair, output) == 1
+    assert len(capfd.readouterr().err.strip().splitlines()) == 1
+
+
+def test_without_softmax_nothing_is_in_floating_point(build):
+    network, _, _ = build(c_networks.VARIANTS[0])
     made = c_source.write(network, c_source.Options('net', softmax=False))
     for text in (made.source, made.header):
         assert not re.search(r'\b(float|double|malloc|probability|share)\b', text)
@@ -251,13 +272,3 @@ def test_flags_of_c_do_not_go_with_others(tmp_path, capfd):
     with pytest.raises(SystemExit):
         export.main(['--to', 'onnx', '--output', str(tmp_path / 'x'), '--no_softmax'])
     assert '--no_softmax does not go with --to onnx' in capfd.readouterr().err
-
-
-@needs_compiler
-def test_the_official_network_as_a_user_runs_it(tmp_path, calibration_list):
-    command = [sys.executable, ROOT / 'export.py', '--model', OFFICIAL, '--to', 'c']
-    command += ['--calibrate', calibration_list, '--output', tmp_path / 'my net']
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert 'on 3 pictures the numbers that NumPy gives' in done.stdout
-    assert int(re.search(r'MY_NET_MEMORY (\d+)', (tmp_path / 'my net.h').read_text())[1]) < 107_520
