@@ -5,6 +5,7 @@ works without a display and in threads; it is imported where needed, as it takes
 """
 
 import functools
+import logging
 from pathlib import Path
 
 from common.console import UserError
@@ -98,8 +99,16 @@ def drawable(words):
 
 
 @functools.cache
+def _other_weight(record: logging.LogRecord) -> bool:
+    """False where Matplotlib complains that an installed font has another weight than normal."""
+    return 'Failed to find font weight' not in record.getMessage()
+
+
 def font_families():
     """Matplotlib's own font, then the installed ones that have what it has not."""
+    logging.getLogger('matplotlib.font_manager').addFilter(
+        _other_weight
+    )  # the same once more: none
     from matplotlib.font_manager import findSystemFonts, fontManager
 
     listed = {font.fname for font in fontManager.ttflist}
