@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 
 from caffe_format import protobuf_wire as wire
 from caffe_format.layers import show_shape
-from caffe_format.proto import BlobProto, NetParameter, layers_of, name_of
+from caffe_format.proto import NetParameter, layers_of, name_of
 from common.console import UserError
 from common.files import read_regular_file
 
@@ -40,7 +40,7 @@ RAW_TYPES = {0: '<f8', 1: '<f4', 2: '<f2'}  # raw_data_type: DOUBLE, FLOAT, FLOA
 
 def read_message(path):
     """The NetParameter in a file. Raises UserError or OSError, of one line."""
-    content = _read_bytes(path)
+    content = read_bytes(path)
     _refuse_pytorch(content, path)
     for start, what in NOT_PROTOBUF.items():
         if content.startswith(start):
@@ -68,29 +68,12 @@ def _refuse_pytorch(content: bytes, path: Union[str, Path]) -> None:
         )
 
 
-def _read_bytes(path):
+def read_bytes(path: Union[str, Path]) -> bytes:
+    """The bytes of a file that holds any. Raises UserError or OSError."""
     content = read_regular_file(path, MOST_BYTES)
     if not content:
         raise UserError(f'{path}: is empty')
     return content
-
-
-def read_mean_image(path):
-    """The mean of each channel, three floats, of a mean image (.binaryproto).
-
-    Caffe subtracts such an image place by place, which this project does not.
-    """
-    content = _read_bytes(path)
-    try:
-        wire.check_size(content, BlobProto.DESCRIPTOR)
-        blob = BlobProto.FromString(content)
-    except (wire.TooMany, wire.Damaged, DecodeError):
-        raise UserError(f'{path}: is no mean image (.binaryproto), or is damaged') from None
-    shape = blob_shape(blob, path)
-    image = blob_array(blob).astype(np.float64)
-    if shape[-3:-2] != (3,) or math.prod(shape[:-3]) != 1 or not np.isfinite(image).all():
-        raise UserError(f'{path}: is no mean image of three channels: {show_shape(shape)}')
-    return tuple(round(float(value), 4) for value in image.reshape(3, -1).mean(axis=1))
 
 
 def _parse(content, path):

@@ -10,7 +10,7 @@ from converting import he_tensors, run, write_parameters
 
 from caffe2paddle import DATA
 from caffe_format import caffemodel
-from caffe_format.proto import BlobProto, NetParameter
+from caffe_format.proto import NetParameter
 from caffe_format.writing import write_caffemodel
 from evaluation import dead_network
 from models import model_io
@@ -295,23 +295,6 @@ def test_what_is_assumed_is_said_in_one_line_of_stderr(tmp_path, capsys):
     flags = ['--mean', '104,117,123']
     assert run(path, '--output', tmp_path / 'out', *flags) == 0
     assert capsys.readouterr().err == ''
-
-
-def test_a_mean_image_gives_the_mean_of_its_channels(tmp_path, capsys):
-    image = np.arange(12, dtype=np.float32).reshape(3, 2, 2)
-    file = tmp_path / 'mean.binaryproto'
-    blob = BlobProto(num=1, channels=3, height=2, width=2, data=image.ravel())
-    file.write_bytes(blob.SerializeToString())
-    assert run(OFFICIAL, '--output', tmp_path / 'out', '--mean', file) == 0
-    _, config = model_io.read_model(tmp_path / 'out')
-    assert config['preprocessing']['mean'] == [1.5, 5.5, 9.5]
-    assert 'Caffe subtracts the image' in capsys.readouterr().err
-    blob.channels, blob.height = 1, 6
-    file.write_bytes(blob.SerializeToString())
-    assert run(OFFICIAL, '--output', tmp_path / 'no', '--mean', file) == 1
-    assert 'no mean image of three channels: 1x1x6x2' in capsys.readouterr().err
-    assert run(OFFICIAL, '--output', tmp_path / 'no', '--mean', 'none.binaryproto') == 1
-    assert capsys.readouterr().err.count('\n') == 1
 
 
 def test_flags_are_recorded(tmp_path, capsys):
