@@ -6,6 +6,7 @@ import numpy as np
 
 from common.console import printable
 from common.files import atomic_write
+from evaluation.csv_cells import text_cell
 from figures.plotting import columns_of, shorten_to_columns
 
 CLASS_COLUMNS = (
@@ -15,7 +16,8 @@ CLASS_COLUMNS = (
 
 
 def write_csv(rows, columns, path):
-    """Write dicts `rows` as csv; floats get 6 significant digits, None becomes empty."""
+    """Write dicts `rows` as csv; floats get 6 significant digits, None becomes empty, and no text
+    a formula."""
     with atomic_write(path, 'w', beside=True) as file:
         writer = csv.writer(file, lineterminator='\n')
         writer.writerow(columns)
@@ -25,6 +27,8 @@ def write_csv(rows, columns, path):
 def _csv_value(value):
     if value is None:
         return ''
+    if isinstance(value, str):
+        return text_cell(value)
     return f'{value:.6g}' if isinstance(value, (float, np.floating)) else value
 
 

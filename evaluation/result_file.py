@@ -5,9 +5,11 @@ import json
 from pathlib import Path
 
 from common.files import atomic_write
+from evaluation.csv_cells import path_cell, text_cell
 from evaluation.predictions import UNKNOWN
 
-COLUMNS = ['path', 'label', *(f'{kind}{rank}' for rank in range(5) for kind in ('class', 'prob'))]
+KINDS = 'class', 'name', 'prob'
+COLUMNS = ['path', 'label', *(f'{kind}{rank}' for rank in range(5) for kind in KINDS)]
 SUFFIXES = '.csv', '.json'
 
 
@@ -39,8 +41,9 @@ class ResultFile:
         """`label` is None where there is none."""
         unknown = bool(probabilities[0] < self.threshold)
         if self.is_csv:
-            pairs = [x for c, p in zip(classes, probabilities) for x in (c, f'{p:.9g}')]
-            row = [readable(path), '' if label is None else label, *pairs]
+            row = [path_cell(readable(path)), '' if label is None else label]
+            for c, p in zip(classes, probabilities):
+                row += [c, text_cell(self.names[c]), f'{p:.9g}']
             row += [''] * (len(COLUMNS) - len(row)) + [int(unknown)] * bool(self.threshold)
             self.writer.writerow(row)
             return

@@ -16,7 +16,7 @@ import infer
 from network.preprocessing import Preprocessing
 
 OFFICIAL = ROOT / 'data' / 'squeezenet_v1.1.caffemodel'
-COLUMNS = 'path,label,class0,prob0,class1,prob1,class2,prob2,class3,prob3,class4,prob4'
+COLUMNS = 'path,label,' + ','.join(f'class{k},name{k},prob{k}' for k in range(5))
 
 
 def read_rows(path):
@@ -134,11 +134,12 @@ def test_csv_has_these_columns_and_fewer_than_five_classes_leave_them_empty(
     assert coffee.startswith('coffee.png,1,')
     assert end == ''
     for line in (cat, coffee):
-        assert len(line.split(',')) == 12
-        assert line.endswith(',,,,')
-        _, _, *pairs = line.split(',')
-        assert sorted(pairs[0:6:2]) == ['0', '1', '2']
-        assert sum(map(float, pairs[1:6:2])) == pytest.approx(1, abs=1e-7)
+        assert len(line.split(',')) == 17
+        assert line.endswith(',,,,,,')
+        _, _, *cells = line.split(',')
+        names = dict(zip(cells[0:9:3], cells[1:9:3]))
+        assert names == {'0': 'red brick', '1': 'gräs', '2': '砾石'}
+        assert sum(map(float, cells[2:9:3])) == pytest.approx(1, abs=1e-7)
 
 
 def test_workers_do_not_change_the_results(three_classes, tmp_path, run_script):
