@@ -15,7 +15,7 @@ import common.packages  # noqa: F401 - before NumPy
 
 from caffe_format import caffemodel, mean_image, writing
 from caffe_format.layers import net_label, show_shape
-from common.console import UserError, end_on_signals, notice, one_line_errors, printable
+from common.console import UserError, end_on_signals, notice, one_line_errors, printable, quoted
 from common.files import (
     DATA,
     check_folder_writable,
@@ -223,7 +223,7 @@ def main(arguments=None):
     convert(args.caffemodel, output, told(args), given, args.class_names)
     if args.verify:
         return verify(output, args.caffemodel, args.image, args.tolerance, given)
-    print(f'next: python infer.py --model {printable(output)} data/photos')
+    print(f'next: python infer.py --model {quoted(output)} data/photos')
     return 0
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import paddle
 
 import reader
-from common.console import Meter, UserError, end_on_signals, one_line_errors
+from common.console import Meter, UserError, end_on_signals, one_line_errors, quoted
 from common.cores import default_workers
 from common.device import choose_device
 from evaluation.evaluator import Evaluator
@@ -340,7 +340,7 @@ def stopped(run, stop):
     if run.is_first:
         print(
             f'stopped after iteration {run.state.iteration} of {run.schedule.max_iter}; '
-            f'continue with: python train.py --resume --output {run.output}',
+            f'continue with: python train.py --resume --output {quoted(run.output)}',
             flush=True,
         )
     return 128 + (stop.signal or signal.SIGTERM)

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Optional
 
-from common.console import UserError
+from common.console import UserError, quoted
 from common.files import DATA
 from network.config import add_model_flags
 from network.preprocessing import RESIZES
@@ -79,7 +79,8 @@ def _check_folder(first: argparse.Namespace, resumed: Optional[dict]) -> None:
         if getattr(first, name) is not None:
             raise UserError(
                 f'{first.folder} and --{name}: a folder brings its own lists (python reader.py '
-                f'{first.folder} writes them, to be edited and used with --train_list); give one'
+                f'{quoted(first.folder)} writes them, to be edited and used with --train_list); '
+                'give one'
             )
     before = resumed and (resumed['folder'] or resumed['train_list'])
     if before and Path(before).resolve() != Path(first.folder).resolve():

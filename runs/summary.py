@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 import reader
+from common.console import quoted
 from common.files import atomic_write, check_writable, current_path
 from evaluation import temperature
 from evaluation.activation_map import ActivationMaps, worst_mistakes
@@ -195,7 +196,7 @@ def closing_words(run, told):
         f'balanced {results["val"]["balanced"]:.2%}{test}',
         *val_remarks(before, results['val']['top1'], len(run.val_list), run.options.mirror),
         f'written to {out}: best/, last/, report/index.html, log.csv, curves.png, run.json',
-        f'next: python infer.py --model {out / "best"} PICTURES',
+        f'next: python infer.py --model {quoted(out / "best")} PICTURES',
     ]
     return '\n'.join(lines)
 

@@ -54,7 +54,7 @@ def taught(photos, tmp_path_factory):
     """(output of `train.py PHOTOS`, what it printed)."""
     place = tmp_path_factory.mktemp('run')
     flags = '--epochs', 2, '--batch_size', 8, '--unknown', 0.9
-    return place / 'out', succeed(place, photos, '--output', 'out', *flags)
+    return place / 'my out', succeed(place, photos, '--output', 'my out', *flags)
 
 
 def test_a_folder_is_enough(taught, photos):
@@ -67,7 +67,7 @@ def test_a_folder_is_enough(taught, photos):
     assert told['results']['val']['top1'] == 1.0  # the textures are an easy task
     assert (output / 'lists' / 'train.txt').exists()
     assert not (photos / 'train.txt').exists()  # the user's folder is left as it is
-    assert 'next: python infer.py --model out/best' in text
+    assert "next: python infer.py --model 'my out/best' PICTURES" in text
     assert 'that is 4 of 4 right' in text
     before, _ = model_io.read_model(DATA / 'squeezenet_v1.1.caffemodel')
     for name, value in tensors.items():
@@ -85,7 +85,7 @@ def test_what_is_learned_answers_pictures_and_other_things_with_unknown(taught, 
 def test_more_epochs_after_the_end(taught, tmp_path):
     output = tmp_path / 'longer'
     shutil.copytree(taught[0], output)
-    shutil.copytree(taught[0] / 'lists', tmp_path / 'out' / 'lists')
+    shutil.copytree(taught[0] / 'lists', tmp_path / 'my out' / 'lists')
     text = succeed(tmp_path, '--resume', '--output', output, '--epochs', 3)
     assert 'the learning rate begins again at 0.0003' in text
     with open(output / 'log.csv') as file:
