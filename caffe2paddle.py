@@ -15,7 +15,7 @@ import common.packages  # noqa: F401 - before NumPy
 
 from caffe_format import caffemodel, mean_image, writing
 from caffe_format.layers import net_label, show_shape
-from common.console import UserError, end_on_signals, notice, one_line_errors, printable, quoted
+from common.console import UserError, notice, one_line_errors, printable, quoted
 from common.files import (
     DATA,
     check_folder_writable,
@@ -23,6 +23,7 @@ from common.files import (
     read_head,
     write_together,
 )
+from common.signals import end_on_signals
 from evaluation.dead_network import dead_network_warning
 from models import model_io
 from models.formats import paddle_v2

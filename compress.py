@@ -15,8 +15,9 @@ from pathlib import Path
 import common.paddle_start  # noqa: F401 - before Paddle
 
 import reader
-from common.console import Meter, UserError, end_on_signals, one_line_errors, printable
+from common.console import Meter, UserError, one_line_errors, printable
 from common.files import check_writable
+from common.signals import end_on_signals
 from evaluation.evaluator import read_labelled
 from models import model_io
 from models.formats import packed

@@ -25,7 +25,7 @@ import paddle
 
 import exports
 import reader
-from common.console import Meter, UserError, end_on_signals, notice, one_line_errors
+from common.console import Meter, UserError, notice, one_line_errors
 from common.files import (
     DATA,
     atomic_write,
@@ -33,6 +33,7 @@ from common.files import (
     check_writable,
     read_regular_file,
 )
+from common.signals import end_on_signals
 from evaluation import evaluator, predictions
 from exports import browser, c_names, inference_model, int8_calibration, teach_page, web_page
 from exports.arguments import parse_options

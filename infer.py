@@ -25,17 +25,10 @@ import numpy as np
 
 import exports
 import reader
-from common.console import (
-    Meter,
-    UserError,
-    complain,
-    end_on_signals,
-    notice,
-    one_line_errors,
-    printable,
-)
+from common.console import Meter, UserError, complain, notice, one_line_errors, printable
 from common.device import CPU, CPU_BY_NUMPY, choose_device
 from common.forking import renew_in_children
+from common.signals import end_on_signals
 from evaluation import metrics
 from evaluation.activation_map import ActivationMaps
 from evaluation.evaluator import (

@@ -19,9 +19,10 @@ import numpy as np
 import paddle
 
 import reader
-from common.console import Meter, UserError, end_on_signals, one_line_errors, quoted
+from common.console import Meter, UserError, one_line_errors, quoted
 from common.cores import default_workers
 from common.device import choose_device
+from common.signals import StopRequest, end_on_signals
 from evaluation.evaluator import Evaluator
 from models import model_io
 from network.preprocessing import preprocessing_of
@@ -45,6 +46,7 @@ from training.step import (
     trained_parameters,
 )
 from training.to_device import feed
+from training.trainers import run_trainers
 
 
 @one_line_errors
@@ -69,7 +71,7 @@ def main(argv=None):
     try:
         if options.trainer == 1 or distributed.launched():
             return train(options, lock)
-        return distributed.run_trainers(train, (options, lock), options.trainer, device.backend)
+        return run_trainers(train, (options, lock), options.trainer, device.backend)
     finally:
         if lock is not None:
             cache_of(options).clear()
@@ -99,8 +101,8 @@ def train(options: Namespace, lock: Optional[RunLock]) -> int:
     """A whole run, in each of its processes; returns the exit status. Rank 0 has the `lock`."""
     device = choose_device(options.device, options.amp == 'tf32')
     rank, world = distributed.join_group(device)
-    stop = distributed.StopRequest()
     begun, options = setup.shared_start(options, rank)
+    stop = StopRequest()
     run = Run(options, begun, (rank, world), device, lock)
     if not run.to_the_end(stop):
         return stopped(run, stop)

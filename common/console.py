@@ -1,19 +1,16 @@
-"""What all the commands share: errors of one line, signals, and progress."""
+"""What all the commands share: errors of one line, and progress."""
 
 import functools
 import os
 import shlex
-import signal
 import sys
 import threading
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
-# What ends a program that does not answer it; Windows has no SIGHUP.
-ENDING_SIGNALS = tuple(
-    getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGHUP') if hasattr(signal, name)
-)
+from common.signals import end_on_interrupts, signals_restored
+
+_bars = threading.RLock()
 MOST_LETTERS = 800  # of a message, which may quote a damaged file
 
 
@@ -27,7 +24,7 @@ def one_line_errors(main):
     @functools.wraps(main)
     @signals_restored()
     def wrapped(*args, **kwargs):
-        _answer_interrupts()
+        end_on_interrupts()
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, 'reconfigure'):  # a terminal may know ASCII alone
                 stream.reconfigure(errors='replace')
@@ -42,55 +39,6 @@ def one_line_errors(main):
             return complain(explain(error))
 
     return wrapped
-
-
-def _answer_interrupts():
-    """Ctrl-C raises KeyboardInterrupt, once; a second one ends the program at once and silently."""
-
-    def interrupt(*_):
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        raise KeyboardInterrupt
-
-    # paddle_setup leaves SIG_DFL for the time of the imports; a program's own handler stays.
-    if signal.getsignal(signal.SIGINT) in (signal.default_int_handler, signal.SIG_DFL):
-        answer_signal(signal.SIGINT, interrupt)
-
-
-def answer_signal(number, answer):
-    """signal.signal, where that may be: not outside the main thread, whose matter signals are, nor
-    for a signal that is ignored (nohup), which stays so."""
-    if in_main_thread() and signal.getsignal(number) != signal.SIG_IGN:
-        signal.signal(number, answer)
-
-
-def in_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
-
-
-@contextmanager
-def signals_restored():
-    """What answered signals before does so afterwards: a program may call a command's main."""
-    numbers = ENDING_SIGNALS if in_main_thread() else ()
-    before = {number: signal.getsignal(number) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, answer in before.items():
-            if answer is not None:  # one that is not Python's
-                signal.signal(number, answer)
-
-
-def end_on_signals():
-    """SIGTERM and SIGHUP end the program silently, with the exit status 128 + n, as Ctrl-C does:
-    half-written files go, worker processes end. What ignores a signal (nohup) goes on to do so."""
-
-    def end(number, _):
-        signal.signal(number, signal.SIG_DFL)
-        raise SystemExit(128 + number)
-
-    for number in ENDING_SIGNALS:
-        if number != signal.SIGINT:
-            answer_signal(number, end)
 
 
 def explain(error):
@@ -114,9 +62,8 @@ def complain(message, status=1):
 
 def _write(text, file):
     """A line, which leaves the bars below it, if there has been any."""
-    tqdm = sys.modules.get('tqdm')
-    if tqdm:
-        tqdm.tqdm.write(text, file=file)
+    if 'tqdm' in sys.modules:
+        _tqdm().write(text, file=file)
     else:
         print(text, file=file)
     file.flush()
@@ -155,9 +102,15 @@ def _shown(letter):
 
 def progress(iterable=None, **options):
     """A tqdm bar on a terminal, nothing elsewhere: logs get whole lines from the caller."""
+    return _tqdm()(iterable, disable=not sys.stderr.isatty(), dynamic_ncols=True, **options)
+
+
+def _tqdm() -> type:
+    """tqdm.tqdm, whose own lock would be a semaphore that outlives a kill of all processes."""
     from tqdm import tqdm  # 25 ms
 
-    return tqdm(iterable, disable=not sys.stderr.isatty(), dynamic_ncols=True, **options)
+    tqdm.set_lock(_bars)
+    return tqdm
 
 
 class Meter:

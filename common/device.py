@@ -1,18 +1,15 @@
 """The device that everything runs on, chosen once."""
 
-import ctypes
 import functools
 import os
-import signal
 import sys
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import common.paddle_setup  # noqa: F401 - before Paddle
 from common.packages import require
 
-from common import console
-from common.console import ENDING_SIGNALS, UserError, in_main_thread
+from common.console import UserError
+from common.signals import kept_while_paddle_starts
 
 
 class Device(NamedTuple):
@@ -39,47 +36,11 @@ CPU_BY_NUMPY = CPU._replace(by_numpy=True)
 def load_paddle():
     """The module paddle. Importing it takes a second, so it is done where Paddle is needed."""
     require({'paddle': 'Paddle'})
-    with _signals_kept():
+    with kept_while_paddle_starts():
         import paddle
 
         paddle.disable_signal_handler()  # it writes C++ traces where a signal ends the process
     return paddle
-
-
-@contextmanager
-def _signals_kept():
-    """What answers signals does so again after Paddle's start, which takes SIGTERM for itself.
-
-    Meanwhile they end one of our commands at once, as during the other imports: of an exception,
-    as console.py would answer, Paddle's start would make another one.
-    """
-    if not in_main_thread():
-        with _c_handlers_kept():  # Python's part of them is the main thread's, and stays
-            yield
-        return
-    kept = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
-    for number, answer in kept.items():
-        if getattr(answer, '__module__', None) == console.__name__:
-            signal.signal(number, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        for number, answer in kept.items():
-            if answer is not None:  # one that is not Python's
-                signal.signal(number, answer)
-
-
-@contextmanager
-def _c_handlers_kept():
-    """What C calls for a signal, which Python itself sets in the main thread alone."""
-    get, put = ctypes.pythonapi.PyOS_getsig, ctypes.pythonapi.PyOS_setsig
-    get.restype, put.argtypes = ctypes.c_void_p, (ctypes.c_int, ctypes.c_void_p)
-    kept = {int(number): get(int(number)) for number in ENDING_SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in kept.items():
-            put(number, handler)
 
 
 def count_gpus():

@@ -6,12 +6,12 @@ that pyproject.toml sorts to the top. Whoever sets these variables otherwise is 
 
 import ctypes
 import os
-import signal
 import sys
 import warnings
-from pathlib import Path
 
 import common.opencv_setup  # noqa: F401 - Paddle imports OpenCV
+
+from common.signals import let_interrupts_end_imports
 
 os.environ.setdefault('GLOG_minloglevel', '2')  # C++ notes that mean nothing to a user
 warnings.filterwarnings('ignore', message='No ccache found')
@@ -40,17 +40,6 @@ def _keep_freed_memory():
             libc.mallopt(-2, 2**28)  # M_TOP_PAD: and grows in large steps
 
 
-def _let_interrupts_end_imports():
-    """Ctrl-C within the second that Paddle takes to load ends one of our commands silently.
-
-    `console.one_line_errors` answers it later. A program that imports us keeps what it has.
-    """
-    program = getattr(sys.modules['__main__'], '__file__', None)
-    ours = program and Path(program).resolve().parent == Path(__file__).resolve().parents[1]
-    if ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-_let_interrupts_end_imports()
+let_interrupts_end_imports()
 _use_vector_instructions()
 _keep_freed_memory()

@@ -22,6 +22,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 
 from common.console import UserError
+from common.signals import ENDING_SIGNALS, signals_blocked, unblock_signals
 
 # A forked process starts in milliseconds and shares the items; elsewhere forking is not safe.
 START_METHOD = 'fork' if sys.platform.startswith('linux') else 'spawn'
@@ -49,7 +50,7 @@ def compute(items, num_workers):
         _start(items, num_workers, processes, connections)
         yield from _in_order(connections, len(items))
     finally:
-        with _signals_held():
+        with signals_blocked():
             _end(processes, connections)
 
 
@@ -64,7 +65,7 @@ def _start(items, num_workers, processes, connections):
             ours, theirs = context.Pipe()
             connections.append(ours)
             process = context.Process(target=_work, args=(theirs, *inherited), daemon=True)
-            with theirs, _signals_held():  # held here, too, it would hide the process's death
+            with theirs, signals_blocked():  # held here, too, it would hide the process's death
                 process.start()
                 processes.append(process)
                 atexit.register(process.kill)  # before multiprocessing waits for its children
@@ -126,19 +127,6 @@ def _deaths_told():
         ) from None
 
 
-@contextmanager
-def _signals_held():
-    """Signals wait, so that none meets a process that does not yet know what to do about it."""
-    if hasattr(signal, 'pthread_sigmask'):  # not on Windows
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
-        try:
-            yield
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    else:
-        yield
-
-
 # --------------------------------------------------------------------------------------------------
 # A worker
 # --------------------------------------------------------------------------------------------------
@@ -164,10 +152,10 @@ def _answer_signals():
 
     Its last iteration may want batches still. SIGTERM alone, after a while, ends a worker, too.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in ENDING_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_SECONDS))
-    if hasattr(signal, 'pthread_sigmask'):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+    unblock_signals()
 
 
 def _end_with_parent():
