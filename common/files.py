@@ -19,6 +19,7 @@ except ImportError:  # Windows
     fcntl = None
 
 CLAIMED_WITHIN = 5  # seconds: after so many, a partial file without a lock has no writer
+STOPPED_SECONDS = 10.0  # after so many, a writer that holds a lock is passed by
 HELD_SECONDS = 2.0  # how long a virus scanner or an indexer may hold a file that is replaced
 # What the fsync of a folder answers where the file system has none (CIFS, VirtualBox, DrvFs, FUSE)
 # or, on Windows, where a folder cannot be opened.
@@ -118,6 +119,37 @@ def _claim(file):
     if fcntl:
         with suppress(OSError):  # a file system without locks
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextmanager
+def one_writer(folder: Path) -> Iterator[None]:
+    """Of several processes that write the files of `folder`, which belong together, one at a time.
+
+    A writer that stands still is waited for for STOPPED_SECONDS; and a file system without locks
+    has several at once.
+    """
+    if not fcntl:  # Windows
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        deadline = time.monotonic() + STOPPED_SECONDS
+        while _is_locked_by_another(descriptor) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_locked_by_another(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no locks here
+        return False
+    return False
 
 
 def _clear_partials(path):

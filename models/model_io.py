@@ -9,6 +9,7 @@ that a file contains is ever executed.
 import hashlib
 import json
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,7 +18,14 @@ import safetensors
 import safetensors.numpy
 
 from common.console import UserError, notice
-from common.files import DATA, atomic_write, partial_neighbour, read_regular_file, sync_folder
+from common.files import (
+    DATA,
+    atomic_write,
+    one_writer,
+    partial_neighbour,
+    read_regular_file,
+    sync_folder,
+)
 from models.formats import (
     packed,
     paddle_names,
@@ -44,6 +52,7 @@ from network.config import (
 BUNDLED_SHA256 = '33daaf1cea77eb1ee99565a4692ae2e132b2a7568fcb2c7521c75cd5a2a661bb'
 CONVERTED = Path('caffe_params')  # what caffe2paddle.py writes
 MOST_BYTES = 1 << 30  # of one file; a SqueezeNet of 100,000 classes has a fifth of that
+WRITTEN_SECONDS = 10  # for which a model that changes while it is read is read again
 NO_OVERRIDES = ModelOverrides()
 
 
@@ -59,6 +68,32 @@ def read_model(path, told=NO_OVERRIDES, say=notice):
     `say` is called with a line on it. Raises UserError or OSError, of one line on what is wrong.
     """
     path = Path(path)
+    deadline = time.monotonic() + WRITTEN_SECONDS
+    while True:
+        before = _state_of_files(path)
+        try:
+            return _read_model(path, told, say)
+        except (UserError, OSError):
+            time.sleep(0.05)
+            unchanged = _state_of_files(path) == before  # else half of it may have been older
+            if unchanged or time.monotonic() > deadline:
+                raise
+
+
+def _state_of_files(path):
+    """What changes when another process writes the model at `path`."""
+    folder = path if path.is_dir() else path.parent
+    state = []
+    for file in (path, folder / 'model.safetensors', folder / 'config.json'):
+        try:
+            status = file.stat()
+            state.append((status.st_ino, status.st_mtime_ns, status.st_size))
+        except (OSError, ValueError):  # ValueError: a zero byte in the path
+            state.append(None)
+    return state
+
+
+def _read_model(path, told, say):
     if path.is_dir():
         if (path / 'model.safetensors').exists():
             return _read_safetensors(path / 'model.safetensors', told, say)
@@ -114,24 +149,25 @@ def write_model(directory, tensors, config):
     content = safetensors.numpy.save(arrays, metadata={'config': json.dumps(config)})
     copy = directory / 'config.json'
     old = partial_neighbour(copy)
-    try:
-        with (
-            atomic_write(copy, 'w') as config_file,
-            atomic_write(directory / 'model.safetensors') as model_file,
-        ):
-            config_file.write(config_text(config))
-            model_file.write(content)
-            for file in (config_file, model_file):  # a full disk shows here
-                file.flush()
-                os.fsync(file.fileno())
-            with suppress(FileNotFoundError):
-                os.rename(copy, old)
-                sync_folder(directory)
-        old.unlink(missing_ok=True)
-    except BaseException:
-        if old.exists():
-            os.rename(old, copy)
-        raise
+    with one_writer(directory):
+        try:
+            with (
+                atomic_write(copy, 'w') as config_file,
+                atomic_write(directory / 'model.safetensors') as model_file,
+            ):
+                config_file.write(config_text(config))
+                model_file.write(content)
+                for file in (config_file, model_file):  # a full disk shows here
+                    file.flush()
+                    os.fsync(file.fileno())
+                with suppress(FileNotFoundError):
+                    os.rename(copy, old)
+                    sync_folder(directory)
+            old.unlink(missing_ok=True)
+        except BaseException:
+            if old.exists():
+                os.rename(old, copy)
+            raise
 
 
 def empty_network(config, dropout=0.5):
