@@ -1,8 +1,6 @@
 """How a training run begins: from a model, from Caffe's fillers, or from a checkpoint."""
 
-import hashlib
 import json
-import os
 from argparse import Namespace
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,6 +21,7 @@ from pictures.image_folder import print_counts, write_lists
 from runs import run_directory, tensorboard
 from runs.caching import kept
 from runs.checkpoint import load_newest
+from runs.list_identity import compare_list, describe_list, other_names
 from runs.run_directory import LIST_OPTIONS
 from runs.state import RunState
 from training import distributed, head, mirroring
@@ -178,13 +177,10 @@ def resume(options):
     folder = run_directory.checkpoints_of(options)
     tensors, moments, state = load_newest(folder, report=print)
     for name, before in state.lists.items():
-        _compare_list(name, options, before)
+        compare_list(getattr(options, name), options, before)
     names = class_names_beside(options.train_list)
     if names and not _knows(state.config, len(names), names):
-        raise UserError(
-            f'{Path(options.train_list).parent / "classes.txt"}: has other names than the run in '
-            f'{options.output} began with; --resume needs the same'
-        )
+        raise other_names(options.train_list, options)
     config = check_config(state.config, folder)
     model_io.check_tensors(tensors, config, folder)
     _lengthen(options, state)
@@ -207,33 +203,6 @@ def _lengthen(options, state):
         state.cycle_start = state.iteration
         print(f'going on to iteration {now}: the learning rate begins again at {options.lr:g}')
     state.options = vars(options)
-
-
-def describe_list(path, data_dir):
-    """{'text', 'labels', 'files': sha256 of the list's text, its labels, its pictures' sizes}."""
-    pictures = lists.read_list(path, data_dir)
-    paths = map(pictures.path, range(len(pictures)))
-    sizes = [os.path.getsize(path) if os.path.exists(path) else -1 for path in paths]
-    parts = {
-        'text': Path(path).read_bytes(),
-        'labels': pictures.labels.tobytes(),
-        'files': np.array(sizes, np.int64).tobytes(),
-    }
-    return {name: hashlib.sha256(content).hexdigest() for name, content in parts.items()}
-
-
-def _compare_list(name, options, before):
-    """A line may have been mended; other pictures or labels would make it another run."""
-    path = getattr(options, name)
-    now = describe_list(path, options.data_dir)
-    if now['labels'] != before['labels']:
-        raise UserError(
-            f'{path}: differs from the list that the run in {options.output} began with; --resume '
-            'needs the same pictures in the same order'
-        )
-    if now != before:
-        what = 'lines' if now['text'] != before['text'] else 'pictures'
-        print(f'{path}: its {what} have changed since the run began; it goes on with the new ones')
 
 
 def begin(options):

@@ -8,7 +8,7 @@ from typing import Optional
 @dataclass
 class RunState:
     """config: the model's configuration; options: the command line's; lists: what the lists were
-    like when the run began (see setup.describe_list); pictures: how many it trains on; left_out:
+    like when the run began (see describe_list); pictures: how many it trains on; left_out:
     indices of the lists' pictures that --skip_bad leaves out; rows: one a finished epoch (see
     curves.write_log); sums: of loss and top-1 since the last row, and how many updates they are of;
     group_batch: pictures that all processes together take at a time; precision: see Precision;

@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
+from argparse import Namespace
 from contextlib import closing
 
 import common.paddle_setup  # noqa: F401 - before Paddle
@@ -17,8 +18,10 @@ import pytest
 from train_runs import DATA, command, fail, same_bits, small_lists, succeed, wait_for, weights
 
 import train
+from common.console import UserError
 from models import model_io
 from runs.checkpoint import checkpoint_files
+from runs.list_identity import compare_list, describe_list
 from runs.options import parse_options
 from runs.run_directory import open_output
 
@@ -178,6 +181,65 @@ def test_a_mended_line_does_not_end_the_run(folder, whole, tmp_path):
         '--val_list', tmp_path / 'val.txt',
     )  # fmt: skip
     assert 'train.txt: its lines have changed since the run began' in text
+
+
+class TestTheListsOfARun:
+    @pytest.fixture
+    def options(self, tmp_path):
+        """Of a run on 3 pictures of each of two classes."""
+        for name in ('cat/1', 'cat/2', 'cat/3', 'dog/1', 'dog/2', 'dog/3'):
+            place = tmp_path / 'mine' / f'{name}.jpg'
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(b'x' * int(name[-1]))
+        self.write(tmp_path / 'train.txt', 'mine/cat', 'mine/dog')
+        return Namespace(data_dir=None, output='run')
+
+    @staticmethod
+    def write(path, *folders, numbers=(1, 2, 3)):
+        lines = [f'{f}/{n}.jpg {label}\n' for label, f in enumerate(folders) for n in numbers]
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(''.join(lines))
+
+    def test_sorting_within_the_labels_makes_others(self, options, tmp_path):
+        path = tmp_path / 'train.txt'
+        before = describe_list(path, None)
+        compare_list(path, options, before)
+        self.write(path, 'mine/cat', 'mine/dog', numbers=(1, 3, 2))
+        with pytest.raises(UserError, match='the same pictures in the same order'):
+            compare_list(path, options, before)
+        self.write(path, 'mine/dog', 'mine/cat')
+        with pytest.raises(UserError, match='the same pictures in the same order'):
+            compare_list(path, options, before)
+
+    def test_a_list_may_move_and_its_lines_may_be_written_otherwise(
+        self, options, tmp_path, capsys
+    ):
+        before = describe_list(tmp_path / 'train.txt', None)
+        self.write(tmp_path / 'new' / 'train.txt', '../mine/cat', f'{tmp_path}/mine/dog')
+        compare_list(tmp_path / 'new' / 'train.txt', options, before)
+        assert 'its lines have changed' in capsys.readouterr().out
+
+    def test_other_pictures_of_the_same_names_get_a_remark(self, options, tmp_path, capsys):
+        before = describe_list(tmp_path / 'train.txt', None)
+        (tmp_path / 'mine' / 'cat' / '1.jpg').write_bytes(b'mended')
+        compare_list(tmp_path / 'train.txt', options, before)
+        assert 'its pictures have changed' in capsys.readouterr().out
+
+    def test_class_names_in_another_order_are_others(self, options, tmp_path):
+        (tmp_path / 'classes.txt').write_text('cat\ndog\n')
+        before = describe_list(tmp_path / 'train.txt', None)
+        (tmp_path / 'classes.txt').write_text('dog\ncat\n')
+        with pytest.raises(UserError, match='has other names, or another order'):
+            compare_list(tmp_path / 'train.txt', options, before)
+
+    def test_of_an_older_run_the_text_must_be_the_same(self, options, tmp_path):
+        path = tmp_path / 'train.txt'
+        before = describe_list(path, None)
+        before = {'text': before['text'], 'files': before['files'], 'labels': 'of old'}
+        compare_list(path, options, before)
+        path.write_text(path.read_text() + '\n')
+        with pytest.raises(UserError, match='the same pictures in the same order'):
+            compare_list(path, options, before)
 
 
 class TestRefusals:
