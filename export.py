@@ -44,11 +44,14 @@ from network.config import told
 from network.preprocessing import preprocessing_of
 from pictures import lists
 from pictures.decoding import load_picture
+from training import head
 
 COMPRESS = Path(__file__).with_name('compress.py')
 BUNDLED_PACKED = DATA / 'squeezenet_v1.1.sqz'
 PAGE_MODEL = 390_000  # bytes of a packed network that leave room for all else in a page of
 MOST_BYTES = 500_000  # bytes
+TEACH_MODEL = 240_000  # bytes of one without conv10 that leave room for all else in a page of
+MOST_TEACH_BYTES = 400_000  # bytes
 TOLERANCE = 1e-3  # of logits, as a part of the largest one where that is above 1
 
 
@@ -154,7 +157,7 @@ def to_paddle(args: Namespace, tensors: dict, config: dict) -> None:
 
 def to_page(args: Namespace, tensors: dict, config: dict) -> None:
     crop = _check_picture(args, config)  # before a minute of packing
-    content, tensors = _packed(args, tensors, config)
+    content, tensors = _packed(args, tensors, config, PAGE_MODEL)
     page = web_page.build(content, config, args.title or 'SqueezeNet')
     runner = browser.find()
     if runner is None:
@@ -164,36 +167,60 @@ def to_page(args: Namespace, tensors: dict, config: dict) -> None:
         found = np.array([browser.ask(runner, page, picture)['logits']])
         _check(runner.name, found, _logits(tensors, config, crop))
     _write_file(args.output, page.encode())
-    if args.output.stat().st_size > MOST_BYTES:
-        print(f'above {MOST_BYTES:,} bytes: a smaller --size of compress.py makes it smaller')
+    _print_if_large(args.output, MOST_BYTES)
 
 
 def to_teach(args: Namespace, tensors: dict, config: dict) -> None:
     """Writes the page that learns; of the bundled weights their packed file is used."""
+    crop = _check_picture(args, config)  # before a minute of packing
     if config.get('source', {}).get('sha256') == model_io.BUNDLED_SHA256 and not args.calibrate:
-        content = BUNDLED_PACKED.read_bytes()
+        content, tensors = BUNDLED_PACKED.read_bytes(), packed.read_packed(BUNDLED_PACKED)[0]
         print(f'{args.model}: as packed in {BUNDLED_PACKED.name}')
     else:
-        content, tensors = _packed(args, tensors, config)
+        content, tensors = _packed(args, tensors, config, _size_with_conv10(tensors))
     page = teach_page.build(content, config, tensors['conv10.weight'][:, :, 0, 0])
+    runner = browser.find()
+    if runner is None:
+        print('not checked: neither Chromium, Chrome nor Node is installed')
+    else:
+        picture = load_picture(args.image)[..., ::-1]
+        found = np.array(browser.ask(runner, page, picture, browser.FEATURES))
+        wanted, _ = head.MeanFeatures(tensors, config, mirrored=True)(None, crop, None)
+        _check(f"{runner.name}'s features", found, wanted.reshape(found.shape))
     _write_file(args.output, page.encode())
+    _print_if_large(args.output, MOST_TEACH_BYTES)
 
 
-def _packed(args: Namespace, tensors: dict, config: dict) -> tuple[bytes, dict]:
-    """The bytes of the model as a packed file, and the tensors that they hold."""
+def _size_with_conv10(tensors: dict) -> int:
+    """The goal in bytes for the whole network whose rest takes TEACH_MODEL without conv10."""
+    numbers = {name: tensor.size for name, tensor in tensors.items()}
+    rest = sum(size for name, size in numbers.items() if not name.startswith('conv10.'))
+    return min(PAGE_MODEL, TEACH_MODEL * sum(numbers.values()) // rest)
+
+
+def _print_if_large(path: Path, most: int) -> None:
+    if path.stat().st_size > most:
+        print(f'above {most:,} bytes: a smaller --size of compress.py makes it smaller')
+
+
+def _packed(args: Namespace, tensors: dict, config: dict, size: int) -> tuple[bytes, dict]:
+    """The bytes of the model as a packed file, by default of `size`, and the tensors that they
+    hold. UserError."""
     if args.model.is_file() and packed.is_packed(args.model):
+        if args.calibrate:
+            raise UserError(f'{args.model}: is packed already; leave out --calibrate')
         return read_regular_file(args.model, packed.MOST_BYTES), tensors
     source = ['--train_list', args.calibrate] if args.calibrate else []
     source += ['--data_dir', args.data_dir] if args.data_dir else []
     print(
-        f'{args.model}: packed to {PAGE_MODEL:,} bytes first, by compress.py, '
+        f'{args.model}: packed to {size:,} bytes first, by compress.py, '
         + (f'on {args.calibrate}' if source else 'without pictures; --calibrate LIST does better'),
         flush=True,
     )
     with tempfile.TemporaryDirectory(prefix='squeezenet-') as folder:
         model, file = Path(folder) / 'model', Path(folder) / 'packed.sqz'
         model_io.write_model(model, tensors, config)
-        goal = ['--model', str(model), '--size', str(PAGE_MODEL), '--output', str(file)]
+        goal = ['--model', str(model), '--size', str(size), '--output', str(file)]
         if subprocess.call([sys.executable, str(COMPRESS), *goal, *source]):
             raise UserError(f'{args.model}: could not be packed')
         return file.read_bytes(), packed.read_packed(file)[0]

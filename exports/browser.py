@@ -26,15 +26,26 @@ QUIET = (
 )
 SECONDS = 120  # until a program is given up
 
-ASK = """
-(async (about, names, text) => {
-  const data = Uint8ClampedArray.from(atob('%s'), (letter) => letter.charCodeAt(0));
-  const model = await openModel(about, names, text);
+LOGITS = """
+  const model = await openModel(about, part('names'), part('model'));
   const start = performance.now();
-  const { answer } = look(model, about.preprocessing, { width: %d, height: %d, data });
+  const { answer } = look(model, about.preprocessing, picture);
   return { logits: Array.from(answer.logits), seconds: (performance.now() - start) / 1000 };
+"""
+FEATURES = """
+  const network = await openFeatures(about, part('model'));
+  const small = resize(picture, about.preprocessing);
+  const input = networkInput(small, about.preprocessing);
+  return [input, mirror(input)].map((x) => Array.from(meanFeatures(network(x), about.conv10_pad)));
+"""
+ASK = """
+(async (part) => {
+  const about = JSON.parse(part('about'));
+  const data = Uint8ClampedArray.from(atob('%s'), (letter) => letter.charCodeAt(0));
+  const picture = { width: %d, height: %d, data };
+  %s
 })"""
-OF_DOCUMENT = "(about, $('names').textContent, $('model').textContent)"
+OF_DOCUMENT = '((id) => document.getElementById(id).textContent)'
 IN_NODE = """
 const [page, expression] = JSON.parse(require('fs').readFileSync(0, 'utf8'));
 globalThis.part = (id) => page.match(new RegExp(`<script id="${id}"[^>]*>([^]*?)</script>`))[1];
@@ -42,7 +53,7 @@ const run = (text) => require('vm').runInThisContext(text);
 run(part('engine'));
 run(expression).then((answer) => console.log(JSON.stringify(answer)));
 """
-OF_TEXT = "(JSON.parse(part('about')), part('names'), part('model'))"
+OF_TEXT = '(part)'
 
 
 class Runner(NamedTuple):
@@ -59,14 +70,15 @@ def find():
     return next((runner for runner in found if runner.path), None)
 
 
-def ask(runner, page, picture):
-    """{'logits', 'seconds'}: what the page (text) computes of a uint8 RGB picture [h, w, 3].
+def ask(runner, page, picture, script=LOGITS):
+    """What the page (text) computes of a uint8 RGB picture [h, w, 3].
 
-    Raises UserError.
+    By LOGITS {'logits', 'seconds'}; by FEATURES, of a page that learns, the means of fire9's map
+    for the centre and for its mirror image. Raises UserError.
     """
     height, width = picture.shape[:2]
     opaque = np.dstack([picture, np.full((height, width), 255, np.uint8)]).tobytes()
-    expression = ASK % (base64.b64encode(opaque).decode(), width, height)
+    expression = ASK % (base64.b64encode(opaque).decode(), width, height, script)
     if runner.name == 'node':
         return run_in_node(runner.path, page, expression + OF_TEXT)
     with Browser(runner.path, page) as browser:
@@ -112,7 +124,7 @@ class Browser:
             self.session = attached['sessionId']
             self.call('Page.enable')
             self.call('Page.navigate', url=file.as_uri())
-            self._wait_for(lambda message: message.get('method') == 'Page.loadEventFired')
+            self.wait_for_event('Page.loadEventFired')
         except BaseException:
             self.__exit__()
             raise
@@ -172,6 +184,10 @@ class Browser:
         if 'error' in answer:
             raise UserError(f'{self.path}: {method}: {answer["error"]["message"]}')
         return answer['result']
+
+    def wait_for_event(self, method):
+        """The parameters of the next event of this name; what comes before it is dropped."""
+        return self._wait_for(lambda message: message.get('method') == method).get('params')
 
     def _wait_for(self, wanted):
         while True:

@@ -11,7 +11,7 @@ let status = ['ready'];
 let classes = [];  // {name, pictures: [{thumbnail, views}], card}
 let taught = null;  // {names, head, held, threshold, pictures} of the last fit
 let unsaved = false, target = null, shown = null, changes = 0, timer = 0;
-let work = { done: 0, all: 0, skipped: [] };
+let work = { done: 0, all: 0, skipped: [], failure: null };
 
 const workers = Math.max(1, Math.min(MOST_WORKERS, (navigator.hardwareConcurrency || 2) - 1));
 const opening = { about, model: $('model').textContent, metric: $('metric').textContent };
@@ -27,9 +27,12 @@ function say(...what) {
   $('status').textContent = typeof text === 'function' ? text(...what.slice(1)) : text;
 }
 
-function showBroken(error) {
-  $('status').textContent = words.broken + error.message;
+// What went wrong: a thing of the picture, which has words of its own, or of the page.
+function showBroken({ message }) {
+  if (isWorded(message)) say(message, about.preprocessing.crop); else say('broken', message);
 }
+
+const isWorded = (message) => Object.hasOwn(words, message);
 
 function speak() {
   document.documentElement.lang = words === WORDS.zh ? 'zh-CN' : 'en';
@@ -123,6 +126,7 @@ function removePicture(one, picture) {
 function takeFiles(found, one = null) {
   const pictures = found.filter(({ file }) => isPicture(file));
   if (!pictures.length) return say('noFile');
+  if (!classes.includes(one)) one = null;  // removed since
   const folders = new Set(pictures.map(({ folder }) => folder));
   if (folders.size > 1) for (const empty of classes.filter(isUntouched)) removeClass(empty);
   return Promise.all(pictures.map(({ file, folder }) => {
@@ -143,11 +147,11 @@ async function learnPicture(one, picture, name) {
   work.all++;
   showWork();
   try {
-    const question = { source: picture, mirrored: $('mirrored').checked, thumbnail: true };
+    const question = { source: picture, mirrored: true, thumbnail: true };
     const { views, thumbnail } = await pool.ask('see', question);
     if (classes.includes(one)) addPicture(one, { views, thumbnail });
   } catch (error) {
-    work.skipped.push(name);
+    if (isWorded(error.message)) work.skipped.push(name); else work.failure = error;
   }
   work.done++;
   showWork();
@@ -157,10 +161,11 @@ function showWork() {
   $('progress').hidden = work.done === work.all;
   $('progress').value = work.done / work.all;
   if (work.done < work.all) return say('progress', work.done, work.all);
-  const { skipped } = work;
-  work = { done: 0, all: 0, skipped: [] };
-  if (skipped.length) say('skipped', skipped.length, skipped[0]);
-  return change(skipped.length > 0);
+  const { skipped, failure } = work;
+  work = { done: 0, all: 0, skipped: [], failure: null };
+  if (failure) showBroken(failure);
+  else if (skipped.length) say('skipped', skipped.length, skipped[0]);
+  return change(Boolean(failure) || skipped.length > 0);
 }
 
 // --- learning ------------------------------------------------------------------------------------
@@ -172,7 +177,7 @@ function change(quiet = false) {
   for (const id of ['page', 'save-model']) $(id).disabled = true;
   $('project').disabled = !unsaved;
   clearTimeout(timer);
-  if (!work.all) timer = setTimeout(() => learn(quiet), WAIT);
+  if (!work.all) timer = setTimeout(() => learn(quiet).catch(showBroken), WAIT);
 }
 
 async function learn(quiet) {
@@ -187,7 +192,9 @@ async function learn(quiet) {
     own.map((picture) => ({ label, picture, one: full[label] })));
   if (!quiet) say('learning');
   const start = performance.now();
-  const question = pictures.map(({ label, picture }) => ({ label, views: picture.views }));
+  const views = $('mirrored').checked ? 2 : 1;
+  const question = pictures.map(({ label, picture }) =>
+    ({ label, views: picture.views.slice(0, views) }));
   const found = await fitter.ask('teach', { pictures: question, classes: names.length });
   if (now !== changes) return null;
   taught = { ...found, names, pictures };
@@ -223,12 +230,12 @@ function showQuality() {
 // --- trying --------------------------------------------------------------------------------------
 
 async function tryPicture(picture) {
+  if ($('video').srcObject) stopCamera();
   try {
     shown = await pool.ask('see', { source: picture, mapped: true }, true);
     showAnswers(shown);
   } catch (error) {
-    if (!(error.message in words)) throw error;
-    say(error.message, about.preprocessing.crop);
+    showBroken(error);
   }
 }
 
@@ -280,6 +287,7 @@ async function startCamera() {
     say('noCamera');
     return false;
   }
+  for (const track of video.srcObject.getTracks()) track.onended = stopCamera;
   await video.play();
   [video.hidden, $('view').hidden, $('map').hidden] = [false, true, true];
   $('stage').classList.remove('empty');
@@ -298,14 +306,22 @@ function stopCamera() {
 
 async function answerLive() {
   while ($('video').srcObject) {
-    const bitmap = await createImageBitmap($('video'));
-    if (taught) {
-      shown = await pool.ask('see', { source: bitmap }, true);
-      if (taught && $('video').srcObject) showAnswers(shown);
-    }
-    bitmap.close();
+    if (taught) await answerFrame().catch(showBroken);
     await new Promise((done) => setTimeout(done, taught ? 30 : 300));
   }
+}
+
+async function answerFrame() {
+  const frame = await takeFrame(), found = frame && await pool.ask('see', { source: frame }, true);
+  if (!found || !taught || !$('video').srcObject) return;  // stopped since
+  shown = found;
+  showAnswers(shown);
+}
+
+// A bitmap of the camera, or null as long as it has none.
+function takeFrame() {
+  const video = $('video'), ready = video.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA;
+  return ready ? createImageBitmap(video) : null;
 }
 
 async function record(one, button) {
@@ -317,7 +333,8 @@ async function record(one, button) {
   if (!await startCamera()) return;
   button.classList.add('main');
   do {
-    learnPicture(one, await createImageBitmap($('video')), 'camera');
+    const frame = await takeFrame();
+    if (frame) learnPicture(one, frame, 'camera');
     await new Promise((done) => setTimeout(done, RECORD_EVERY));
   } while (held && $('video').srcObject);
   button.classList.remove('main');
@@ -361,8 +378,7 @@ async function openProject(file) {
     }
     unsaved = false;
   } catch (error) {
-    if (!(error.message in words)) throw error;
-    say(error.message);
+    showBroken(error);
   }
 }
 
@@ -385,6 +401,8 @@ function listen() {
   $('open').onclick = () => $('projects').click();
   $('choose').onclick = () => $('try-file').click();
   $('camera').onclick = () => $('video').srcObject ? stopCamera() : startCamera();
+  $('mirrored').onchange = () => change();
+  $('title').oninput = () => { unsaved = classes.some(({ pictures }) => pictures.length); };
   $('mapped').onchange = () => shown && showAnswers(shown);
   $('page').onclick = savePage;
   $('save-model').onclick = saveModel;
@@ -399,7 +417,7 @@ function listen() {
     event.preventDefault();
     const one = classAt(event);
     for (const { card } of classes) card.classList.remove('over');
-    const found = await droppedFiles(event.dataTransfer);
+    const found = await droppedFiles(event.dataTransfer).catch(() => []);
     if ($('stage').contains(event.target) && found.length) return tryPicture(found[0].file);
     return takeFiles(found, one);
   });
@@ -407,7 +425,7 @@ function listen() {
     if (files.length) takeFiles([...files].map((file) => ({ file, folder: '' })), target);
   });
   window.addEventListener('beforeunload', (event) => {
-    if (unsaved) event.returnValue = '';  // asks first
+    if (unsaved) event.preventDefault();  // asks first
   });
 }
 

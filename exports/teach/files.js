@@ -133,7 +133,7 @@ function readProject(text, size) {
 
 function readSaved({ thumbnail, views }, size) {
   const features = views.map(floatsOf);
-  const sound = features.length && features.every((x) => x.length === size && x.every(isFinite));
+  const sound = features.length === 2 && features.every((x) => x.length === size && x.every(isFinite));
   if (!sound || !/^data:image\/jpeg;base64,/.test(thumbnail)) throw new Error('unsound');
   return { thumbnail, views: features };
 }

@@ -6,10 +6,25 @@ const isPicture = ({ name, type }) => type.startsWith('image/') || IMAGE.test(na
 
 // [{file, folder}] of a drop; `folder` is the name of the folder that a file lies in, or ''.
 async function droppedFiles({ items, files }) {
-  const entries = [...items].map((item) => item.webkitGetAsEntry && item.webkitGetAsEntry());
-  if (entries.every((entry) => !entry)) return [...files].map((file) => ({ file, folder: '' }));
-  const found = await Promise.all(entries.filter(Boolean).map((entry) => filesOf(entry, '')));
+  const dropped = [...items].filter(({ kind }) => kind === 'file').map((item) => ({
+    file: item.getAsFile(),
+    entry: item.webkitGetAsEntry?.(),
+    handle: item.getAsFileSystemHandle?.(),
+  }));  // all at once: the items are gone after the event
+  if (!dropped.length) return [...files].map((file) => ({ file, folder: '' }));
+  const found = await Promise.all(dropped.map(async ({ file, entry, handle }) => {
+    if (!entry?.isDirectory) return [{ file, folder: '' }];
+    return handle ? filesOfHandle(await handle, '') : filesOf(entry, '');
+  }));
   return found.flat();
+}
+
+// Chromium reads no entries in a page from file://, but handles.
+async function filesOfHandle(handle, folder) {
+  if (handle.kind === 'file') return [{ file: await handle.getFile(), folder }];
+  const found = [];
+  for await (const child of handle.values()) found.push(...await filesOfHandle(child, handle.name));
+  return found;
 }
 
 async function filesOf(entry, folder) {

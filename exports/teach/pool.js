@@ -4,27 +4,38 @@
 const MOST_WORKERS = 4;
 
 // {ask}: ask(kind, question, urgent) gives a promise of the answer. `opening` is asked of each
-// worker before all else.
+// worker before all else; where none of them opens, or all end, all questions fail.
 function makePool(source, count, opening) {
   const address = URL.createObjectURL(new Blob([source], { type: 'text/javascript' }));
   const waiting = [], free = [];
-  let last = 0;
+  let alive = count, failure = null;
   for (let i = 0; i < count; i++) {
-    const worker = { thread: new Worker(address), done: null };
+    const worker = { thread: new Worker(address), task: null };
     worker.thread.onmessage = ({ data: { result, error } }) => {
-      const { resolve, reject } = worker.done;
-      free.push(worker);
+      const { kind, resolve, reject } = worker.task;
+      if (kind === 'open' && error !== undefined) return lose(worker, new Error(error));
       if (error === undefined) resolve(result); else reject(new Error(error));
-      next();
+      worker.task = null;
+      free.push(worker);
+      return next();
     };
-    worker.thread.onerror = (event) => worker.done && worker.done.reject(new Error(event.message));
+    worker.thread.onerror = (event) => lose(worker, new Error(event.message));
     give(worker, { kind: 'open', question: opening, resolve() {}, reject: showBroken });
   }
 
+  function lose(worker, error) {
+    worker.thread.terminate();
+    if (free.includes(worker)) free.splice(free.indexOf(worker), 1);
+    if (worker.task) worker.task.reject(error);
+    if (--alive) return;
+    failure = error;
+    for (const task of waiting.splice(0)) task.reject(error);
+  }
+
   function give(worker, task) {
-    worker.done = task;
+    worker.task = task;
     const transfer = task.question.source instanceof ImageBitmap ? [task.question.source] : [];
-    worker.thread.postMessage({ id: ++last, kind: task.kind, ...task.question }, transfer);
+    worker.thread.postMessage({ kind: task.kind, ...task.question }, transfer);
   }
 
   function next() {
@@ -33,6 +44,7 @@ function makePool(source, count, opening) {
 
   return {
     ask: (kind, question, urgent = false) => new Promise((resolve, reject) => {
+      if (failure) reject(failure);
       const task = { kind, question, resolve, reject };
       if (urgent) waiting.unshift(task); else waiting.push(task);
       next();

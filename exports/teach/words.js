@@ -55,7 +55,7 @@ const WORDS = {
     thin: 'The picture is too long and thin.',
     noCamera: 'The browser gives no camera to this page.',
     private: 'All of it happens in this page. Your pictures stay on your device.',
-    broken: 'This page is damaged, or the browser too old for it: ',
+    broken: (why) => `This page is damaged, or the browser too old for it: ${why}`,
   },
   zh: {
     heading: '教它认识您的类别',
@@ -109,6 +109,6 @@ const WORDS = {
     thin: '图片过于细长。',
     noCamera: '浏览器没有给本页面提供摄像头。',
     private: '全部计算都在本页面内完成，图片不会离开您的设备。',
-    broken: '本页面已损坏，或者浏览器版本过旧：',
+    broken: (why) => `本页面已损坏，或者浏览器版本过旧：${why}`,
   },
 };

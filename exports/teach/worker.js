@@ -4,11 +4,11 @@
 const THUMBNAIL = 144;  // pixels
 let work = null;  // {about, network, metric}
 
-onmessage = async ({ data: { id, kind, ...question } }) => {
+onmessage = async ({ data: { kind, ...question } }) => {
   try {
-    postMessage({ id, result: await { open, see, teach: learn }[kind](question) });
+    postMessage({ result: await { open, see, teach: learn }[kind](question) });
   } catch (error) {
-    postMessage({ id, error: error.message });
+    postMessage({ error: error.message });
   }
 };
 

@@ -5,6 +5,7 @@ Tests are skipped where the program that they need is not installed.
 
 import base64
 import json
+import re
 import shutil
 
 import cv2
@@ -15,7 +16,7 @@ from conftest import ROOT
 import export
 import infer
 import reader
-from exports import browser, teach_page
+from exports import browser, teach_page, web_page
 from models.formats import packed
 from network.preprocessing import preprocessing_of
 from training import head
@@ -73,20 +74,13 @@ def test_page_is_small_and_has_no_address(page):
 def test_features_are_paddles(page, bundled, node):
     tensors, config = bundled
     picture = cv2.imread(str(ROOT / 'tests' / 'golden' / 'cat_227.png'))
-    rgba = base64.b64encode(cv2.cvtColor(picture, cv2.COLOR_BGR2RGBA).tobytes()).decode()
-    script = f"""(async () => {{
-        const about = JSON.parse(part('about'));
-        const network = await openFeatures(about, part('model'));
-        const data = Uint8ClampedArray.from(atob('{rgba}'), (letter) => letter.charCodeAt(0));
-        const small = resize({{ width: 227, height: 227, data }}, about.preprocessing);
-        const input = networkInput(small, about.preprocessing);
-        return [input, mirror(input)].map((x) => Array.from(meanFeatures(network(x), 0)));
-    }})()"""
-    found = browser.run_in_node(node, page, script)
+    found = browser.ask(browser.Runner('node', node), page, picture[..., ::-1], browser.FEATURES)
     wanted = preprocessing_of(config)
     crop = reader.centre_crop(reader.resize(picture, wanted), wanted.crop)[None]
     features, _ = head.MeanFeatures(tensors, config, mirrored=True)(None, crop, np.zeros(1, int))
-    np.testing.assert_allclose(found, features, rtol=0, atol=1e-5 * np.abs(features).max())
+    np.testing.assert_allclose(
+        np.ravel(found), features[0], rtol=0, atol=1e-5 * np.abs(features).max()
+    )
 
 
 def test_fit_is_that_of_the_training(page, bundled, node):
@@ -149,13 +143,69 @@ TEACH = """(async ([names, files, asked]) => {
 })(%s)"""
 
 
+CAMERA = '--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream'
+
+
 @pytest.fixture(scope='module')
-def lesson(page, chromium):
+def shown(page, chromium):
+    """The page in Chromium, whose camera shows a test pattern."""
+    with browser.Browser(chromium, page, *CAMERA) as shown:
+        yield shown
+
+
+@pytest.fixture(scope='module')
+def lesson(shown):
     """What TEACH gives of two classes with hostile names, a broken file in the midst."""
     files = [(label, encoded(path)) for label, path in textures()]
-    question = json.dumps([EVIL, files, files[-1][1]])
-    with browser.Browser(chromium, page) as shown:
-        return shown.evaluate(TEACH % question)
+    return shown.evaluate(TEACH % json.dumps([EVIL, files, files[-1][1]]))
+
+
+@pytest.fixture
+def taught(shown, lesson):
+    """The page as `lesson` left it: two classes, six pictures each."""
+    shown.evaluate("unsaved = false; openProject(new File([saved.json], 'x.json'))")
+    wait(shown, 'taught')
+    return shown
+
+
+def wait(shown, condition):
+    """Wait until a JavaScript expression holds, 30 s at most."""
+    held = shown.evaluate(f"""(async () => {{
+        for (const end = Date.now() + 30_000; Date.now() < end;) {{
+            if ({condition}) return true;
+            await new Promise((go) => setTimeout(go, 20));
+        }}
+        return false;
+    }})()""")
+    assert held, condition
+
+
+def mouse(shown, kind, selector):
+    place = f"""(() => {{
+        const element = document.querySelector({json.dumps(selector)});
+        element.scrollIntoView({{ block: 'center' }});
+        const {{ x, y, width, height }} = element.getBoundingClientRect();
+        return [x + width / 2, y + height / 2];
+    }})()"""
+    x, y = shown.evaluate(place)
+    shown.call('Input.dispatchMouseEvent', type=kind, x=x, y=y, button='left', clickCount=1)
+    return {'x': x, 'y': y}
+
+
+def click(shown, selector):
+    mouse(shown, 'mousePressed', selector)
+    mouse(shown, 'mouseReleased', selector)
+
+
+def drop(shown, selector, *paths):
+    place = mouse(shown, 'mouseMoved', selector)
+    data = {'items': [], 'files': list(map(str, paths)), 'dragOperationsMask': 1}
+    for kind in ('dragEnter', 'dragOver', 'drop'):
+        shown.call('Input.dispatchDragEvent', type=kind, data=data, **place)
+
+
+COUNTS = 'classes.map(({ pictures }) => pictures.length).join()'
+SECOND_CLASS = '#classes-list section:nth-child(2)'
 
 
 def test_two_classes_are_taught_and_answered(lesson):
@@ -196,8 +246,149 @@ def test_page_of_its_own_answers_the_same(lesson, chromium):
     np.testing.assert_allclose(chances, lesson['chances'], atol=1e-5)
 
 
+def test_picture_is_removed_by_click(taught):
+    click(taught, f'{SECOND_CLASS} .thumbnails button')
+    assert taught.evaluate(COUNTS) == '6,5'
+    wait(taught, 'taught && taught.pictures.length === 11')
+
+
+def test_pictures_are_dropped_on_a_class_and_folders_anywhere(taught, tmp_path):
+    path = textures()[-1][1]
+    drop(taught, SECOND_CLASS, path)
+    wait(taught, f"{COUNTS} === '6,7'")
+    for name in ('left', 'right'):
+        (tmp_path / name).mkdir()
+        shutil.copy(path, tmp_path / name)
+    drop(taught, '#add', tmp_path / 'left', tmp_path / 'right')
+    wait(taught, f"{COUNTS} === '6,7,1,1'")
+    assert taught.evaluate('classes.slice(2).map(({ name }) => name)') == ['left', 'right']
+
+
+def test_picture_is_dropped_to_try_it(taught):
+    taught.evaluate("$('answers').replaceChildren()")
+    drop(taught, '#stage', textures()[-1][1])
+    wait(taught, "document.querySelector('#answers .name')")
+    assert taught.evaluate("document.querySelector('#answers .name').textContent") == EVIL[1]
+
+
+def test_picture_is_pasted(taught):
+    """By an event as the browser makes it: file:// has no right to write the clipboard."""
+    click(taught, f'{SECOND_CLASS} .count')
+    taught.evaluate(f"""(() => {{
+        const bytes = Uint8Array.from(atob('{encoded(textures()[0][1])}'), (l) => l.charCodeAt(0));
+        const clipboardData = new DataTransfer();
+        clipboardData.items.add(new File([bytes], 'image.png', {{ type: 'image/png' }}));
+        const event = new ClipboardEvent('paste', {{ clipboardData, bubbles: true }});
+        document.body.dispatchEvent(event);
+    }})()""")
+    wait(taught, f"{COUNTS} === '6,7'")
+
+
+def test_hardest_picture_is_shown_and_removed(taught):
+    wrong = encoded(textures()[-1][1])
+    taught.evaluate(f"""(async () => {{
+        const bytes = Uint8Array.from(atob('{wrong}'), (letter) => letter.charCodeAt(0));
+        const file = new File([bytes], 'wrong.png', {{ type: 'image/png' }});
+        await takeFiles([{{ file, folder: '' }}], classes[0]);
+    }})()""")
+    wait(taught, f"taught && {COUNTS} === '7,6'")
+    hardest = "document.querySelector('#hardest button img').src"
+    assert taught.evaluate(f'{hardest} === classes[0].pictures[6].thumbnail')
+    click(taught, '#hardest button')
+    assert taught.evaluate(COUNTS) == '6,6'
+    wait(taught, 'taught')
+    assert taught.evaluate("$('hard').hidden")
+
+
+def test_where_it_looked_is_drawn(taught):
+    drop(taught, '#stage', textures()[-1][1])
+    wait(taught, "!$('map').hidden")
+    pixels = "$('view').getContext('2d').getImageData(0, 0, 50, 50).data.join()"
+    plain = taught.evaluate(pixels)
+    click(taught, '#mapped')
+    mapped = taught.evaluate(pixels)
+    click(taught, '#mapped')
+    assert mapped != plain == taught.evaluate(pixels)
+
+
+def test_mirror_images_count_as_long_as_they_are_asked_for(taught):
+    head = 'taught.head.bias.join()'
+    without = taught.evaluate(head)
+    click(taught, '#mirrored')
+    assert taught.evaluate('taught') is None
+    wait(taught, 'taught')
+    both = taught.evaluate(head)
+    click(taught, '#mirrored')
+    wait(taught, 'taught')
+    assert both != without == taught.evaluate(head)
+
+
+def test_camera_answers_and_records(taught):
+    taught.evaluate("$('answers').replaceChildren()")
+    click(taught, '#camera')
+    wait(taught, "document.querySelector('#answers .name')")
+    taught.evaluate("""(() => {
+        const whole = createImageBitmap;
+        createImageBitmap = () => { createImageBitmap = whole; throw new Error('no frame'); };
+    })()""")
+    wait(taught, "status[1] === 'no frame'")
+    taught.evaluate("$('answers').replaceChildren()")
+    wait(taught, "document.querySelector('#answers .name')")
+
+    hold = f'{SECOND_CLASS} .buttons button:nth-child(2)'
+    mouse(taught, 'mousePressed', hold)
+    wait(taught, 'work.all >= 2')
+    mouse(taught, 'mouseReleased', hold)
+    wait(taught, f"!document.querySelector('{hold}.main') && !work.all")
+    assert taught.evaluate('classes[1].pictures.length') >= 8
+    click(taught, '#camera')
+    assert taught.evaluate("$('video').srcObject") is None
+
+
+def test_question_to_a_worker_that_does_not_open_fails(shown):
+    messages = shown.evaluate("""Promise.all([
+        makePool('throw new Error("first")', 2, {}).ask('see', {}),
+        makePool('onmessage = () => postMessage({ error: "second" })', 2, {}).ask('see', {}),
+    ].map((asked) => asked.catch(({ message }) => message)))""")
+    assert 'first' in messages[0]
+    assert messages[1] == 'second'
+
+
+def test_closing_asks_as_long_as_something_is_unsaved(taught):
+    click(taught, f'{SECOND_CLASS} .thumbnails button')
+    taught.evaluate('void setTimeout(() => location.reload(), 300)')
+    assert taught.wait_for_event('Page.javascriptDialogOpening')['type'] == 'beforeunload'
+    taught.call('Page.handleJavaScriptDialog', accept=False)
+    assert taught.evaluate(COUNTS) == '6,5'
+
+
+@pytest.mark.parametrize(
+    ('file', 'folder'), [('teach.html', teach_page.TEACH), ('demo.html', None)]
+)
+def test_committed_page_holds_the_sources_as_they_are(file, folder):
+    """`make docs` writes both."""
+    text = (ROOT / 'docs' / file).read_text(encoding='utf-8')
+    folder = folder or web_page.PAGE
+    template = (folder / 'index.html').read_text(encoding='utf-8')
+    for name in re.findall(r'\{\{(.+?\.\w+)\}\}', template):
+        assert web_page.fill(f'{{{{{name}}}}}', {}, folder) in text, f'{name}: run `make docs`'
+
+
 def test_command_writes_the_page(page, tmp_path, capsys):
     output = tmp_path / 'teach.html'
     assert export.main(['--to', 'teach', '--model', str(PACKED), '--output', str(output)]) == 0
     assert output.read_bytes() == page.encode()
-    assert f'{output.stat().st_size:,} bytes' in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f'{output.stat().st_size:,} bytes' in printed
+    assert 'and Paddle agree' in printed or 'not checked' in printed
+
+
+def test_command_refuses_what_it_would_ignore(tmp_path, capsys):
+    output = tmp_path / 'teach.html'
+    command = ['--to', 'teach', '--model', str(PACKED), '--output', str(output)]
+    assert export.main([*command, '--calibrate', 'my.txt']) == 1
+    assert 'is packed already; leave out --calibrate' in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        export.main([*command, '--title', 'My'])
+    assert '--title does not go with --to teach' in capsys.readouterr().err
+    assert not output.exists()
