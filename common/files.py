@@ -254,7 +254,10 @@ def check_folder_writable(folder: Union[str, Path]) -> None:
     """The same for a folder, which need not be there yet."""
     folder = Path(folder)
     there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
-    if not there.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(there))
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(there))
+    for wrong, number in (
+        (not there.is_dir(), errno.ENOTDIR),
+        (not os.access(there, os.W_OK | os.X_OK), errno.EACCES),
+    ):
+        if wrong:
+            what = '' if there == folder else f': {there}'
+            raise OSError(number, os.strerror(number) + what, str(folder))
