@@ -19,7 +19,7 @@ from common.console import one_line_errors, printable
 from pictures import workers
 from pictures.augmentation import Augmentation, augment
 from pictures.decoding import PictureError, check_picture, cv2, load_picture, named
-from pictures.image_folder import print_counts, write_lists
+from pictures.list_making import print_counts, write_lists
 
 CENTRE = 4  # of crop_at
 # With --fast_decode a picture stays so many times as long and wide as what it is resized to. Of 50
@@ -304,12 +304,16 @@ def _share(text):
 def main(argv=None):
     args = parse_arguments(argv)
     output = args.output or args.folder
-    lists = write_lists(args.folder, output, args.val, args.seed, check_picture, args.test)
-    for remark in lists.remarks:
-        print(printable(remark))
+    lists = write_lists(
+        args.folder, output, args.val, args.seed, check_picture, _print_line, args.test
+    )
     print_counts(lists)
     names = [*(f'{side}.txt' for side in lists.sides), 'classes.txt']
     print(printable(f'written to {output}: {", ".join(names)}'))
+
+
+def _print_line(text: str) -> None:
+    print(printable(text), flush=True)
 
 
 if __name__ == '__main__':

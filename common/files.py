@@ -3,6 +3,7 @@
 import errno
 import glob
 import os
+import re
 import secrets
 import stat
 import time
@@ -212,6 +213,13 @@ def stand_in(content: bytes) -> Optional[str]:
     if start.startswith((b'<!doctype html', b'<html')):
         return 'a saved web page; download the file itself'
     return None
+
+
+def windows_hint(path: Union[str, Path]) -> str:
+    """What a message on a missing file adds, where the path seems to be one of Windows."""
+    if os.name == 'nt' or not re.search(r'\\|(^|/)[A-Za-z]:/', str(path)):
+        return ''
+    return '; is it a path of Windows? Write / for \\, and a folder of this machine for the drive'
 
 
 def _not_regular(path: Union[str, Path]) -> OSError:

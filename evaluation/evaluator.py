@@ -5,6 +5,7 @@ but a few numbers travels between processes. On a GPU the workers read and this 
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Optional
 
@@ -23,7 +24,7 @@ from models import model_io
 from models.cpu_network import BATCH, cpu_network
 from network.preprocessing import preprocessing_of
 from pictures import lists, workers
-from pictures.class_names import class_names_beside, map_labels, read_class_names
+from pictures.class_names import NAMES_FILES, map_labels, names_file, read_class_names
 from pictures.decoding import PictureError
 
 TOP = 5
@@ -273,28 +274,38 @@ def read_labelled(path, data_dir, config, say):
     The names in classes.txt beside the list decide, where both sides have names; what is assumed
     otherwise, and a mapping, `say` is told in a line. Raises UserError where they do not fit.
     """
-    names, known = class_names_beside(path), known_names(config)
+    names, known = lists.class_names_of(path), known_names(config)
     if names is None or known is None:
         pictures = lists.read_list(path, data_dir, config['class_num'])
         if known is not None:
-            say(f"{path}: no classes.txt lies beside; its labels are taken as the model's")
+            say(f"{path}: no {NAMES_FILES[0]} lies beside; its labels are taken as the model's")
         elif names is not None:
             _check_count(path, names, config['class_num'])
             say(f"the model has no class names; the labels of {path} are taken as the model's")
-        return pictures
-    mapping = map_labels(names, known)
-    pictures = lists.read_list(path, data_dir, len(names))
+    else:
+        pictures = lists.read_list(path, data_dir, len(names))
+        _map_to_model(pictures, map_labels(names, known), say)
+    for remark in pictures.remarks:
+        say(remark)
+    return pictures
+
+
+def _map_to_model(
+    pictures: lists.PictureList, mapping: Optional[np.ndarray], say: Callable[[str], None]
+) -> None:
     if mapping is not None:
-        say(f"the classes of {path} are found by their names; the model's order is another")
+        say(
+            f'the classes of {pictures.source} are found by their names; '
+            "the model's order is another"
+        )
         pictures.labels = mapping[pictures.labels].astype(pictures.labels.dtype)
         pictures.class_num = int(pictures.labels.max()) + 1
-    return pictures
 
 
 def _check_count(path, names, class_num):
     if len(names) > class_num:
         raise UserError(
-            f'{Path(path).parent / "classes.txt"}: has {len(names)} names; the model has '
+            f'{names_file(path) or path}: has {len(names)} class names; the model has '
             f'{class_num} classes'
         )
 

@@ -14,17 +14,38 @@ from common.console import UserError
 from common.files import DATA, read_regular_file
 
 MAX_NAMES_BYTES = 1 << 24
+# Ours; PaddleX 2, PaddleLabel and Teachable Machine; PaddleX 3; PaddleClas.
+NAMES_FILES = ('classes.txt', 'labels.txt', 'label.txt', 'label_list.txt')
 
 
-def class_names_beside(list_path):
-    """The names in classes.txt beside a list, in the labels' order, or None without that file."""
-    path = Path(list_path).parent / 'classes.txt'
-    return read_class_names(path) if os.path.lexists(path) else None
+def class_names_beside(list_path: str | os.PathLike) -> list[str] | None:
+    """The names in the file of names beside a list, in the labels' order; None without one."""
+    path = names_file(list_path)
+    return path and read_class_names(path)
 
 
-def read_class_names(path, class_num=None):
-    """The class names in a text file, one a line in the labels' order: [str].
+def names_file(list_path: str | os.PathLike) -> Path | None:
+    """classes.txt beside a list, or else what Paddle's tools call it.
 
+    Raises UserError where several of the latter differ.
+    """
+    paths = [Path(list_path).with_name(name) for name in NAMES_FILES]
+    paths = [path for path in paths if os.path.lexists(path)]
+    if len(paths) > 1 and paths[0].name != NAMES_FILES[0]:
+        for other in paths[1:]:
+            if read_class_names(other) != read_class_names(paths[0]):
+                raise UserError(
+                    f'{paths[0]} and {other.name} beside it have different class names; '
+                    f'{NAMES_FILES[0]} would count more than both'
+                )
+    return paths[0] if paths else None
+
+
+def read_class_names(path: str | os.PathLike, class_num: int | None = None) -> list[str]:
+    """The class names in a text file, one a line in the labels' order.
+
+    Where the file is called otherwise than classes.txt, and each line begins with another of the
+    numbers from 0 on ('0 circle'), these are the labels and no part of the names.
     ImageNet's numbers are turned into its names: 'n01440764 tench, Tinca tinca' and 'n01440764'
     are both 'tench, Tinca tinca'. The number stays where ImageNet or the file has the name twice
     ('n02012849 crane') and where it is not ImageNet's. Blank lines at the end do not count.
@@ -41,7 +62,16 @@ def read_class_names(path, class_num=None):
         raise UserError(f'{path}, line {lines.index("") + 1}: a class name is missing')
     if class_num is not None and len(lines) != class_num:
         raise UserError(f'{path}: has {len(lines)} names; the network has {class_num} classes')
-    return _plain_names(lines)
+    return _plain_names(lines if Path(path).name == NAMES_FILES[0] else _without_labels(lines))
+
+
+def _without_labels(lines: list[str]) -> list[str]:
+    """The names in lines such as '1 square' in the order of their numbers, if all are such."""
+    matches = [re.fullmatch(r'(\d{1,7})[\s:,;]+(\S.*)', line) for line in lines]
+    if not all(matches):
+        return lines
+    names = {int(match[1]): match[2] for match in matches}
+    return [names[i] for i in sorted(names)] if names.keys() == set(range(len(lines))) else lines
 
 
 def _plain_names(lines):
@@ -71,25 +101,28 @@ def imagenet_names():
     return dict(line.split(' ', 1) for line in lines)
 
 
-def map_labels(names, model_names):
+def map_labels(
+    names: list[str], model_names: list[str], owner: str = "the model's"
+) -> np.ndarray | None:
     """The model's label of each class of a list, by the names: int64 [len(names)], or None.
 
     None means that the labels are the same. Names match by their ImageNet number, to the letter,
     without regard to case, spaces and underscores, or as one of ImageNet's synonyms ('tench' is
     'tench, Tinca tinca'), whichever comes first, where that fits one class alone.
-    Raises UserError where a class is not found among the model's, or two of them are the same.
+    Raises UserError, which calls the others `owner`, where a class is not found among them, or two
+    are the same.
     """
     if list(names) == list(model_names):
         return None
     finder = _Finder(model_names)
     labels = np.array([finder.find(name) for name in names], np.int64)
     if (labels < 0).any():
-        raise UserError(_unknown_names(names, labels, model_names))
+        raise UserError(_unknown_names(names, labels, model_names, owner))
     first = {}
     for name, label in zip(names, labels.tolist()):
         if label in first:
             raise UserError(
-                f"the list's classes {first[label]!r} and {name!r} are one of the model's,"
+                f"the list's classes {first[label]!r} and {name!r} are one of {owner},"
                 f' {model_names[label]!r}'
             )
         first[label] = name
@@ -137,10 +170,10 @@ def _where_unique(keys):
     return found
 
 
-def _unknown_names(names, labels, model_names):
+def _unknown_names(names, labels, model_names, owner):
     missing = [name for name, label in zip(names, labels) if label < 0]
     known = ', '.join(map(repr, model_names[:3])) + (', ...' if len(model_names) > 3 else '')
     return (
-        f"the list's class {missing[0]!r} is none of the model's, or could be several"
-        f' ({len(missing)} of {len(names)} classes do not fit; the model knows {known})'
+        f"the list's class {missing[0]!r} is none of {owner}, or could be several"
+        f' ({len(missing)} of {len(names)} classes do not fit; {owner} are {known})'
     )

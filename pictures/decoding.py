@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from common.files import read_regular_file
+from common.files import read_regular_file, windows_hint
 from pictures import headers
 from pictures.headers import JPEG_END, JPEG_START, PNG_SIGNATURE, PictureError, check_size
 from pictures.kinds import HEAD_BYTES, other_kind, picture_kind
@@ -78,7 +78,8 @@ def _read_file(path):
     try:
         return read_regular_file(path, MAX_FILE_BYTES)
     except OSError as error:
-        raise PictureError(error.strerror or error) from None
+        hint = windows_hint(path) if isinstance(error, FileNotFoundError) else ''
+        raise PictureError(f'{error.strerror or error}{hint}') from None
 
 
 def decode_picture(data, short_side=None):

@@ -5,16 +5,17 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 from common.console import UserError
-
-# What cameras, phones and the web produce; .heic is here to be named, not to be passed over.
-SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.gif', '.bmp', '.webp', '.tif', '.tiff')
-SUFFIXES += ('.jp2', '.avif', '.heic', '.heif', '.ppm', '.pgm', '.pbm', '.pnm')
-SUFFIXES += ('.tga', '.ico', '.pcx', '.qoi')
+from common.files import read_head
+from pictures.kinds import HEAD_BYTES, SUFFIXES, picture_kind
 
 # Folders that systems and programs leave behind, besides hidden ones.
 JUNK = {'__macosx', '__pycache__', '@eadir', '$recycle.bin', 'system volume information'}
 JUNK |= {'lost+found'}
 MOST_NAMED = 6
+# Of a data set's other files, which may be as many as its pictures. All other unknown suffixes, and
+# none, have the first bytes looked at.
+DATA_SUFFIXES = {'.txt', '.xml', '.json', '.csv', '.yaml', '.yml', '.npy', '.mat'}
+ARCHIVES = {'.zip', '.tar', '.tgz', '.gz', '.7z', '.rar', '.bz2', '.xz'}
 
 
 def expand_paths(paths: Iterable[str], note: Callable[[str], None]) -> Iterator[str]:
@@ -40,9 +41,10 @@ def expand_paths(paths: Iterable[str], note: Callable[[str], None]) -> Iterator[
 def find_pictures(folder: os.PathLike) -> tuple[list[str], list[str]]:
     """(sorted paths of the picture files below `folder`, paths of other files and of junk).
 
-    The suffix says what is a picture. Links to folders are followed; a folder that several lead to
-    is read once, by its own place if that is below `folder`. A link to `folder` itself or to a
-    folder around it is among the others. Raises OSError for a folder that cannot be read.
+    The suffix says what is a picture, or the content where the suffix is unknown. Links to folders
+    are followed; a folder that several lead to is read once, by its own place if that is below
+    `folder`. A link to `folder` itself or to a folder around it is among the others. Raises OSError
+    for a folder that cannot be read.
     """
     pictures, others = [], []
     folder = os.fspath(folder)
@@ -63,8 +65,7 @@ def find_pictures(folder: os.PathLike) -> tuple[list[str], list[str]]:
                     is_around = _identity(entry.path) in around
                     (others if is_around else linked).append(entry.path)
                 else:
-                    is_picture = os.path.splitext(entry.name)[1].lower() in SUFFIXES
-                    (pictures if is_picture else others).append(entry.path)
+                    (pictures if is_picture_file(entry.path) else others).append(entry.path)
     return sorted(pictures), sorted(others)
 
 
@@ -77,19 +78,37 @@ def subfolders(folder: os.PathLike) -> list[str]:
     )
 
 
+def is_picture_file(path: str) -> bool:
+    """Whether `path`, which is no folder, has a picture's suffix, or else its content."""
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix in SUFFIXES or suffix in DATA_SUFFIXES:
+        return suffix in SUFFIXES
+    try:
+        return picture_kind(read_head(path, HEAD_BYTES)) is not None
+    except OSError:  # a link to nowhere, a FIFO
+        return False
+
+
 def is_junk(name: str) -> bool:
     """Whether systems or programs left the file or folder `name` behind."""
     return name.startswith('.') or name.casefold() in JUNK
 
 
 def describe_others(others: Iterable[str]) -> str:
-    """How many files and folders are no pictures by name, and which."""
+    """How many files and folders are no pictures, and which."""
+    packed = any(os.path.splitext(path)[1].lower() in ARCHIVES for path in others)
+    hint = '; pictures in archives count once they are unpacked' if packed else ''
     names = sorted({os.path.basename(path) + '/' for path in others if os.path.isdir(path)})
     names += sorted({os.path.basename(path) for path in others if not os.path.isdir(path)})
     more = ', ...' if len(names) > MOST_NAMED else ''
     what = '1 file or folder' if len(others) == 1 else f'{len(others)} files or folders'
     which = 'is no picture' if len(others) == 1 else 'are no pictures'
-    return f'{what} that {which} by name: {", ".join(names[:MOST_NAMED])}{more}'
+    return f'{what} that {which}: {", ".join(names[:MOST_NAMED])}{more}{hint}'
+
+
+def leads_back(link: os.PathLike, folder: os.PathLike) -> bool:
+    """Whether `link` in `folder` is a link to `folder` or to one around it."""
+    return os.path.islink(link) and _identity(link) in _with_parents(folder)
 
 
 def _with_parents(folder):

@@ -1,7 +1,10 @@
 """Lists of pictures with their labels: UTF-8 text, a line `path label` for each picture.
 
-Class names stand in classes.txt beside a list, one a line. folders.py makes both from a folder.
+Class names stand in a file beside a list; see class_names.py. list_making.py makes both from a
+folder. CSV files, and labels that are names, are turned into such lines; see list_tables.py.
 """
+
+from __future__ import annotations
 
 import copy
 import io
@@ -14,10 +17,15 @@ from pathlib import Path
 import numpy as np
 
 from common.console import Meter, UserError
-from common.files import read_regular_file
+from common.files import read_regular_file, windows_hint
+from pictures import list_tables
+from pictures.class_names import class_names_beside, map_labels, names_file
 
 MAX_CLASSES = 100_000  # a larger label is a slip, and its conv10 would not fit into memory
 MAX_LIST_BYTES = 1 << 30  # ImageNet-21k's 14 million pictures take 600 MB
+# What the lists of a divided set are called: ours; Paddle's tools'; tables.
+LIST_FORMS = ('{}.txt', '{}_list.txt', '{}.csv')
+LIST_NAMES = {form.format(side) for form in LIST_FORMS for side in ('train', 'val', 'test')}
 
 
 class PictureList:
@@ -25,10 +33,11 @@ class PictureList:
 
     It holds the file's bytes and three arrays, so a million lines cost about 100 MB in all and the
     loaders' forked processes share them instead of copying a million Python strings.
-    `labels` is an int32 array [N], `class_num` the largest label + 1.
+    `labels` is an int32 array [N], `class_num` the largest label + 1. `remarks` are lines on what
+    was assumed.
     """
 
-    def __init__(self, source, data_dir, text, starts, lengths, labels):
+    def __init__(self, source, data_dir, text, starts, lengths, labels, remarks=()):
         self.source = str(source)
         self.data_dir = str(data_dir)
         self._text = text
@@ -36,6 +45,7 @@ class PictureList:
         self._lengths = np.asarray(lengths)
         self.labels = np.asarray(labels)
         self.class_num = int(self.labels.max()) + 1
+        self.remarks = list(remarks)
 
     def __len__(self):
         return len(self.labels)
@@ -67,20 +77,84 @@ class PictureList:
         return np.bincount(self.labels, minlength=self.class_num)
 
 
-def read_list(path, data_dir=None, class_num=None):
-    """Read a list of lines `path label`; blank lines do not count.
+def lists_in(folder: str | os.PathLike) -> dict[str, Path]:
+    """{'train': path, 'val': path} of the lists that lie in `folder`, with 'test' if there is one.
+
+    {} where there are not both of one form.
+    """
+    for form in LIST_FORMS:
+        paths = {side: Path(folder, form.format(side)) for side in ('train', 'val', 'test')}
+        paths = {side: path for side, path in paths.items() if path.is_file()}
+        if {'train', 'val'} <= paths.keys():
+            return paths
+    return {}
+
+
+def list_beside(train_list: str | os.PathLike, side: str) -> Path:
+    """Where the list of another side is by default: val_list.txt beside train_list.txt."""
+    path = Path(train_list)
+    name = path.name.replace('train', side) if 'train' in path.name else f'{side}.txt'
+    return path.with_name(name)
+
+
+def class_names_of(list_path: str | os.PathLike) -> list[str] | None:
+    """The class names of a list in its labels' order: from the file beside it, or else its labels,
+    where these are names. None where there are neither. Raises UserError and OSError.
+    """
+    names = class_names_beside(list_path)
+    if names is None and list_tables.may_be_table(list_path):
+        table = list_tables.read_table(list_path, _read_text(list_path))
+        names = table and table.names
+    return names
+
+
+def read_list(
+    path: str | os.PathLike,
+    data_dir: str | os.PathLike | None = None,
+    class_num: int | None = None,
+) -> PictureList:
+    """Read a list of lines `path label`, or a table of such; blank lines do not count.
 
     The label is what follows the last white space, so a path may hold spaces. Relative paths start
     from `data_dir`, by default the folder of the list. `class_num` bounds the labels, where known.
+    Labels that are names are numbered as class_names_of has them.
     Raises UserError, which names the line, and OSError.
     """
     path = Path(path)
-    text = read_regular_file(path, MAX_LIST_BYTES).removeprefix(b'\xef\xbb\xbf')
-    _check_text(path, text)
+    text, remarks = _read_text(path), []
+    data_dir = data_dir or path.parent
+    if table := list_tables.read_table(path, text):
+        text = _as_lines(table, path, data_dir, remarks)
     starts, lengths, labels = _parse(path, text, class_num)
     if not labels:
         raise UserError(f'{path}: the list is empty')
-    return PictureList(path, data_dir or path.parent, text, starts, lengths, labels)
+    return PictureList(path, data_dir, text, starts, lengths, labels, remarks)
+
+
+def _as_lines(table, path, data_dir, remarks):
+    """The table as a list's bytes, line for line; what is assumed is added to `remarks`."""
+    numbers = None
+    if table.names:
+        numbers = {name: number for number, name in enumerate(table.names)}
+        if beside := names_file(path):
+            owner = f"{beside.name}'s"
+            mapping = map_labels(table.names, class_names_beside(path), owner)
+            if mapping is not None:
+                numbers = dict(zip(table.names, mapping.tolist()))
+        else:
+            shown = ', '.join(f'{name} {number}' for name, number in [*numbers.items()][:3])
+            more = ', ...' if len(numbers) > 3 else ''
+            remarks.append(f'{path}: its labels are names, which are numbered: {shown}{more}')
+    before, after = list_tables.find_place(table, data_dir, path.stem)
+    if before or after:
+        remarks.append(f'{path}: its pictures are {before}NAME{after}')
+    return table.lines(numbers, before, after)
+
+
+def _read_text(path):
+    text = read_regular_file(path, MAX_LIST_BYTES).removeprefix(b'\xef\xbb\xbf')
+    _check_text(path, text)
+    return text
 
 
 def _check_text(path, text):
@@ -137,7 +211,7 @@ def check_files_exist(pictures):
     missing = [i for i in range(len(pictures)) if not os.path.isfile(pictures.path(i))]
     if missing:
         path = pictures.path(missing[0])
-        hint = ''
+        hint = windows_hint(path)
         if (more := re.fullmatch(r'(.+)\s\d+', path, re.DOTALL)) and os.path.isfile(more[1]):
             hint = '; are there two labels on the line?'
         raise UserError(

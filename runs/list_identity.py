@@ -11,7 +11,7 @@ import numpy as np
 
 from common.console import UserError
 from pictures import lists
-from pictures.class_names import class_names_beside
+from pictures.class_names import names_file
 from pictures.lists import PictureList
 
 
@@ -24,7 +24,7 @@ def describe_list(path: str, data_dir: str) -> dict[str, str]:
     parts = {
         'text': [Path(path).read_bytes()],
         'pictures': [pictures.labels.tobytes(), *_paths_in_common_folder(pictures)],
-        'classes': [json.dumps(class_names_beside(path)).encode()],
+        'classes': [json.dumps(lists.class_names_of(path)).encode()],
         'files': [_sizes(pictures).tobytes()],
     }
     return {name: _digest(content) for name, content in parts.items()}
@@ -85,6 +85,6 @@ def compare_list(path: str, options: Namespace, before: dict[str, str]) -> None:
 def other_names(path: str, options: Namespace) -> UserError:
     """What to say of class names beside a list that are not those of the run."""
     return UserError(
-        f'{Path(path).parent / "classes.txt"}: has other names, or another order, than the run in '
+        f'{names_file(path) or path}: has other class names, or another order, than the run in '
         f'{options.output} began with; --resume needs the same'
     )

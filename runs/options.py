@@ -9,6 +9,7 @@ from common.console import UserError, quoted
 from common.files import DATA
 from network.config import add_model_flags
 from network.preprocessing import RESIZES
+from pictures.lists import list_beside
 from training.solver import POLICIES, SOLVERS
 
 RECIPES = {
@@ -63,7 +64,7 @@ def _complete_lists(options: argparse.Namespace) -> None:
     """The train list, by default the demo's, and those that lie beside it."""
     options.train_list = str(Path(options.train_list or DATA / 'train.txt'))
     for name in ('val', 'test'):
-        beside = Path(options.train_list).with_name(f'{name}.txt')
+        beside = list_beside(options.train_list, name)
         if getattr(options, f'{name}_list') is None and (name == 'val' or beside.exists()):
             setattr(options, f'{name}_list', str(beside))
 
@@ -204,7 +205,10 @@ def _network_flags(parser):
 def _picture_flags(parser):
     group = parser.add_argument_group('pictures')
     group.add_argument('--train_list', help="lines `path label`; default: the demo's")
-    group.add_argument('--val_list', help='default: val.txt beside the train list')
+    group.add_argument(
+        '--val_list',
+        help='default: val.txt beside the train list (val_list.txt beside train_list.txt)',
+    )
     group.add_argument('--test_list', help='default: test.txt beside it, if there; used once')
     group.add_argument('--data_dir', help="where relative paths start; default: the list's folder")
     group.add_argument('--resize', choices=RESIZES, help="default: as the model's config.json says")

@@ -15,9 +15,10 @@ from models import model_io
 from network import architecture
 from network.config import check_config, told
 from pictures import lists
-from pictures.class_names import class_names_beside, map_labels
+from pictures.class_names import NAMES_FILES, map_labels, names_file
 from pictures.decoding import check_picture, load_picture
-from pictures.image_folder import print_counts, write_lists
+from pictures.image_folder import descend
+from pictures.list_making import print_counts, write_lists
 from runs import run_directory, tensorboard
 from runs.caching import kept
 from runs.checkpoint import load_newest
@@ -45,16 +46,18 @@ def make_lists(options: Namespace, place: Path) -> None:
     OSError.
     """
     folder = Path(options.folder)
-    if (folder / 'train.txt').is_file() and (folder / 'val.txt').is_file():
-        place = folder
-    else:
-        made = write_lists(folder, place, 0.2, options.seed, check_picture)
-        for remark in made.remarks:
-            print(printable(remark))
+    paths = lists.lists_in(descend(folder, []))
+    if not paths:
+        made = write_lists(folder, place, 0.2, options.seed, check_picture, _print_line)
         print_counts(made)
-    options.train_list, options.val_list = str(place / 'train.txt'), str(place / 'val.txt')
-    if options.test_list is None and (place / 'test.txt').is_file():
-        options.test_list = str(place / 'test.txt')
+        paths = lists.lists_in(place)
+    options.train_list, options.val_list = str(paths['train']), str(paths['val'])
+    if options.test_list is None and 'test' in paths:
+        options.test_list = str(paths['test'])
+
+
+def _print_line(text: str) -> None:
+    print(printable(text), flush=True)
 
 
 def check(options):
@@ -69,6 +72,8 @@ def check(options):
     for name in LIST_OPTIONS:
         if path := getattr(options, name):
             pictures = _read_checked(path, options, class_num, names)
+            for remark in pictures.remarks:
+                _print_line(remark)
             if not options.skip_bad:
                 lists.check_files_exist(pictures)
             if name != 'train_list' and (both := lists.count_shared(train_list, pictures)):
@@ -83,7 +88,7 @@ def check(options):
 
 def _read_checked(path, options, class_num, names):
     """A list whose labels fit the train list's classes, by names or by numbers."""
-    own = class_names_beside(path)
+    own = lists.class_names_of(path)
     if own and names:
         map_labels(own, names)  # says which class does not fit
         return lists.read_list(path, options.data_dir, len(own))
@@ -178,7 +183,7 @@ def resume(options):
     tensors, moments, state = load_newest(folder, report=print)
     for name, before in state.lists.items():
         compare_list(getattr(options, name), options, before)
-    names = class_names_beside(options.train_list)
+    names = lists.class_names_of(options.train_list)
     if names and not _knows(state.config, len(names), names):
         raise other_names(options.train_list, options)
     config = check_config(state.config, folder)
@@ -251,8 +256,8 @@ def _knows(config, class_num, names):
         return False
     if names is None and known is not None:
         print(
-            f'no classes.txt lies beside the train list: its {class_num} labels are taken as the '
-            f"model's, {printable(', '.join(known[:3]))}{', ...' * (class_num > 3)}"
+            f'no {NAMES_FILES[0]} lies beside the train list: its {class_num} labels are taken as '
+            f"the model's, {printable(', '.join(known[:3]))}{', ...' * (class_num > 3)}"
         )
     if names is None or known is None:
         return True
@@ -334,11 +339,11 @@ def bad_pictures(options: Namespace, names: Iterable[str] = LIST_OPTIONS) -> dic
 def _classes(options, train_list):
     """(number of classes, their names or None) of the train list and classes.txt beside it."""
     class_num = train_list.class_num
-    names = class_names_beside(options.train_list)
+    names = lists.class_names_of(options.train_list)
     if names and len(names) < class_num:
         raise UserError(
-            f'{options.train_list}: has labels up to {class_num - 1}, but classes.txt beside it '
-            f'has {len(names)} names'
+            f'{options.train_list}: has labels up to {class_num - 1}, but '
+            f'{names_file(options.train_list).name} beside it has {len(names)} names'
         )
     class_num = len(names) if names else class_num
     if class_num < 2:

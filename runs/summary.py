@@ -21,7 +21,6 @@ from models import model_io
 from network.preprocessing import preprocessing_of
 from pictures import lists
 from pictures.augmentation import Augmentation
-from pictures.class_names import class_names_beside
 from runs import html_report, setup
 
 SHOWN = 24  # pictures of --show_batch
@@ -239,7 +238,7 @@ def show_batch(options: Namespace) -> int:
 def _batch_cells(options: Namespace) -> list[tuple[np.ndarray, str, list]]:
     """The first pictures of the train list, augmented, as image_grid.draw_image_grid takes them."""
     pictures = lists.read_list(options.train_list, options.data_dir)
-    names = class_names_beside(options.train_list)
+    names = lists.class_names_of(options.train_list)
     names = names or [str(label) for label in range(pictures.class_num)]
     if options.skip_bad:
         pictures = pictures.without(setup.bad_pictures(options, ['train_list'])['train_list'])

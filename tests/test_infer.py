@@ -225,7 +225,7 @@ def test_pictures_and_folders_are_shown_in_order_and_an_unreadable_one_does_not_
     good = [str(CAT), str(folder / 'b.png'), str(CAT)]
     assert [line for line in captured.out.splitlines()[1:] if line[0] != ' '] == good
     note, first, last = captured.err.splitlines()
-    assert note.endswith('1 file or folder that is no picture by name: notes.txt')
+    assert note.endswith('1 file or folder that is no picture: notes.txt')
     assert f': {folder / "a.png"}: cannot decode' in first
     assert last.endswith('1 of 4 pictures cannot be read')
     rows = read_rows(output)

@@ -34,7 +34,6 @@ from common.console import UserError  # noqa: E402
 from models import model_io  # noqa: E402
 from network.preprocessing import RESIZES, Preprocessing  # noqa: E402
 from pictures import lists  # noqa: E402
-from pictures.class_names import class_names_beside  # noqa: E402
 from runs import checkpoint  # noqa: E402
 
 CRAFTED, MUTATED = {}, {}
@@ -89,7 +88,7 @@ def read_checkpoint(folder):
 
 
 def read_list(folder):
-    refused(lambda: class_names_beside(folder / 'list.txt'))
+    refused(lambda: lists.class_names_of(folder / 'list.txt'))
     pictures = lists.read_list(folder / 'list.txt')
     lines = (folder / 'list.txt').read_bytes().removeprefix(b'\xef\xbb\xbf').split(b'\n')
     wanted = [

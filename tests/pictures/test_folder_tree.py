@@ -63,7 +63,7 @@ def test_a_link_to_itself_among_class_folders_is_named(tmp_path, capsys):
     (tmp_path / 'c').symlink_to('c')
     arguments = [str(tmp_path), '--val', '0.5', '--output', str(tmp_path / 'lists')]
     assert reader.main(arguments) == 0
-    assert '1 file or folder that is no picture by name: c' in capsys.readouterr().out
+    assert '1 file or folder that is no picture: c' in capsys.readouterr().out
 
 
 def test_a_deep_tree(tmp_path, monkeypatch):
@@ -106,14 +106,23 @@ def remove_deep(name):
 
 
 def test_what_is_passed_over_is_named(three_classes, tmp_path, capsys):
-    place(tmp_path / 'a' / 'no_suffix', tmp_path / 'b.png', tmp_path / '.hidden')
-    (tmp_path / 'c.dng').write_bytes(b'raw')
+    place(tmp_path / 'b.png', tmp_path / '.hidden')
+    for name in ('c.dng', 'no_suffix', 'a/photos.zip'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b'no picture')
     assert run('--model', three_classes, tmp_path) == 0
-    words = '2 files or folders that are no pictures by name: c.dng, no_suffix'
+    words = '3 files or folders that are no pictures: c.dng, no_suffix, photos.zip; '
+    words += 'pictures in archives count once they are unpacked'
     assert f'note: {tmp_path}: passed over {words}\n' in capsys.readouterr().err
     assert run('--model', three_classes, tmp_path / 'a') == 1
-    words = '1 file or folder that is no picture by name: no_suffix'
-    assert f'a: holds no pictures, but {words}\n' in one_error_line(capsys)
+    words = '1 file or folder that is no picture: photos.zip; pictures in archives'
+    assert f'a: holds no pictures, but {words}' in one_error_line(capsys)
+
+
+def test_pictures_without_a_known_suffix_are_known_by_their_content(tmp_path):
+    place(tmp_path / 'no_suffix', tmp_path / 'a.jpg_large', tmp_path / 'data.txt')
+    os.mkfifo(tmp_path / 'pipe')
+    assert found(tmp_path) == ['a.jpg_large', 'no_suffix']
 
 
 def test_junk_alone_needs_no_words(tmp_path):
