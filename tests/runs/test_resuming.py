@@ -229,7 +229,7 @@ class TestTheListsOfARun:
         (tmp_path / 'classes.txt').write_text('cat\ndog\n')
         before = describe_list(tmp_path / 'train.txt', None)
         (tmp_path / 'classes.txt').write_text('dog\ncat\n')
-        with pytest.raises(UserError, match='has other names, or another order'):
+        with pytest.raises(UserError, match='has other class names, or another order'):
             compare_list(tmp_path / 'train.txt', options, before)
 
     def test_of_an_older_run_the_text_must_be_the_same(self, options, tmp_path):
