@@ -32,10 +32,6 @@ class Store(Protocol):
     def get(self, key: str) -> bytes: ...
 
 
-# What Paddle's store raises when its process is gone; which of them depends on what it was doing.
-STORE_ERRORS = (RuntimeError, OSError, ValueError, SystemError)
-
-
 class LostConnection(UserError):
     """Another process of the group has ended, or does not answer."""
 
@@ -74,7 +70,7 @@ class Rendezvous:
                 time.sleep(pause)
                 pause = min(2 * pause, LONGEST_WAIT)
                 come = self._add(key, 0)
-        except STORE_ERRORS:  # the store's process is gone
+        except (RuntimeError, OSError):  # the store's process is gone
             raise LostConnection(
                 'lost the connection to training process 0; --resume continues'
             ) from None
@@ -82,7 +78,7 @@ class Rendezvous:
     def leave(self) -> None:
         """Say that this process comes to no other meeting, and is not missed."""
         self._left.set()
-        with suppress(*STORE_ERRORS):  # so has the store's process
+        with suppress(RuntimeError, OSError):  # so has the store's process
             self._add(f'left/{self.rank}', 1)
 
     def _add(self, key: str, amount: int) -> int:
@@ -101,7 +97,7 @@ class Rendezvous:
                 before = now
                 for peer in self._others:
                     self._listen(peer)
-            except STORE_ERRORS:
+            except (RuntimeError, OSError):
                 self.lost = 'lost the connection to training process 0'
             if self.lost:
                 break
