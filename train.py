@@ -104,9 +104,7 @@ def train(options: Namespace, lock: Optional[RunLock]) -> int:
     begun, options = setup.shared_start(options, rank)
     stop = StopRequest()
     run = Run(options, begun, (rank, world), device, lock)
-    complete = run.to_the_end(stop)
-    distributed.leave_group()
-    if not complete:
+    if not run.to_the_end(stop):
         return stopped(run, stop)
     if run.is_first:
         lock.check()
@@ -298,7 +296,7 @@ class Run:
         by_class = part.class_sums(self.state.config['class_num'])
         seconds = [time.monotonic() - self.began]
         vector = np.concatenate([part.sums(), seconds, by_class.ravel()])
-        mean = distributed.mean_over_group(paddle.to_tensor(vector, 'float64'), True).numpy()
+        mean = distributed.mean_over_group(paddle.to_tensor(vector, 'float64')).numpy()
         pictures, top1, top5, loss, seconds = mean[:5].tolist()
         in_class, right = mean[5:].reshape(by_class.shape)
         return {

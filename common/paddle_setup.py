@@ -14,8 +14,6 @@ import common.opencv_setup  # noqa: F401 - Paddle imports OpenCV
 from common.signals import let_interrupts_end_imports
 
 os.environ.setdefault('GLOG_minloglevel', '2')  # C++ notes that mean nothing to a user
-# Seconds for which processes of a group wait for the one that prepares, and keep their store.
-os.environ.setdefault('FLAGS_stop_check_timeout', '14400')
 warnings.filterwarnings('ignore', message='No ccache found')
 
 

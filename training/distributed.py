@@ -10,17 +10,14 @@ import os
 import sys
 import threading
 import time
-from typing import Optional
 
 import numpy as np
 import paddle
 import paddle.distributed as dist
-from paddle.base import core
 
 from common.console import UserError
 from common.cores import usable_cores
-from common.device import Device, count_gpus
-from training.rendezvous import LostConnection, Rendezvous
+from common.device import count_gpus
 
 STUCK_SECONDS = 1800.0  # longer than any evaluation or reading between two meetings
 
@@ -54,35 +51,16 @@ def first():
     return os.environ.get('PADDLE_TRAINER_ID', '0') == '0'
 
 
-def join_group(device: Device) -> tuple[int, int]:
+def join_group(device):
     """Meet the other processes; returns (rank, world)."""
-    global _rendezvous, _meets_always
     if launched():  # the processes of --trainer, too, find PADDLE_TRAINERS_NUM set
         # Left to itself, a GPU build of Paddle takes the GPU, whatever device was chosen.
         os.environ['PADDLE_DISTRI_BACKEND'] = device.backend
         with contextlib.redirect_stderr(io.StringIO()):  # it lists its own flags there
             dist.init_parallel_env()
         if device.is_gpu:
-            _watchdog.watch()
-        rank, world = dist.get_rank(), dist.get_world_size()
-        store = core.create_or_get_global_tcp_store()  # the one that init_parallel_env made
-        _rendezvous = Rendezvous(store, rank, world, os._exit if device.is_gpu else None)
-        _meets_always = not device.is_gpu
+            _heart.watch()
     return dist.get_rank(), dist.get_world_size()
-
-
-def leave_group() -> None:
-    """Before this process ends well: the others need not miss it."""
-    if _rendezvous is not None:
-        _rendezvous.leave()
-
-
-def _meet(after_long_work: bool = True) -> None:
-    """Wait for the others: on CPUs always, since any of them may stand still for longer than gloo
-    waits; on GPUs where the work before was long or unequal, since NCCL itself is patient."""
-    _watchdog.beat()
-    if _rendezvous is not None and (_meets_always or after_long_work):
-        _rendezvous.meet(_watchdog.beat)
 
 
 class Watchdog:
@@ -114,19 +92,17 @@ class Watchdog:
         self.end(1)
 
 
-_watchdog = Watchdog()
-_rendezvous: Optional[Rendezvous] = None  # of the group that this process is in
-_meets_always = False
+_heart = Watchdog()
 
 
-def mean_over_group(vector: paddle.Tensor, after_long_work: bool = False) -> paddle.Tensor:
-    """The mean of every process's float Tensor `vector`, the same bits in each.
+class LostConnection(UserError):
+    """Another process of the group has ended, or does not answer."""
 
-    `after_long_work`: the processes may come here minutes apart. Raises UserError where one is
-    lost.
-    """
+
+def mean_over_group(vector):
+    """The mean of every process's float32 Tensor `vector`, the same bits in each."""
+    _heart.beat()
     if dist.get_world_size() > 1:
-        _meet(after_long_work)
         with _connection():
             dist.all_reduce(vector)
         vector = vector / dist.get_world_size()
@@ -137,7 +113,6 @@ def broadcast_arrays(arrays):
     """{name: float32 array} of rank 0, in every process."""
     if dist.get_world_size() == 1:
         return arrays
-    _meet()
     received = {}
     for name, value in arrays.items():
         tensor = paddle.to_tensor(value)
@@ -151,7 +126,6 @@ def broadcast_text(text):
     """The string of rank 0, in every process."""
     if dist.get_world_size() == 1:
         return text
-    _meet()
     content = np.frombuffer(text.encode(), np.uint8).astype(np.int32)
     count = paddle.to_tensor([len(content)])
     with _connection():

@@ -22,7 +22,7 @@ import common.paddle_start  # noqa: F401 - before Paddle, which `function` impor
 
 from common.console import UserError, explain, printable
 from common.signals import StopRequest, end_on_signals, signals_blocked, unblock_signals
-from training.rendezvous import LostConnection
+from training.distributed import LostConnection
 
 GRACE_SECONDS = 3  # between asking a process to end and ending it
 ORPHAN_SECONDS = 30  # the same, where the command was killed: its trainers save first
