@@ -119,6 +119,11 @@ def _flat_splits(folder: Path, splits: dict[str, str]) -> str:
             f'{what}; the names of the files in {name} begin with {", ".join(words)}: if these are '
             f'the classes, move them into folders, {example} into {name}/{words[0]}, and so on'
         )
+    if table := _table(folder):
+        return (
+            f'{what}; if {table} has their labels, divide its lines between train.csv and val.csv '
+            f'beside it, each with the header: python train.py {shlex.quote(str(folder))}'
+        )
     return (
         f'{what}; move the pictures of each class into a folder of its own, or write lists (lines '
         '`path label`, or a CSV file) and give them as --train_list and --val_list'

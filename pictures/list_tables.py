@@ -145,8 +145,12 @@ def _read_cells(path: str | os.PathLike, text: str, delimiter: str) -> list[list
 
 
 def _from_cells(path: str | os.PathLike, rows: list[list[str]]) -> Table:
-    start = next(i for i, row in enumerate(rows) if row)
+    start = next((i for i, row in enumerate(rows) if row), None)
+    if start is None:
+        raise UserError(f'{path}: the list is empty')
     header = [cell.lower() for cell in rows[start]]
+    if len(header) < 2:
+        raise UserError(f'{path}, line {start + 1}: one column; a list has a path and a label')
     if BOX_HEADERS & set(header):
         raise UserError(f'{path}: a table of boxes in pictures; a list has one label per picture')
     for number, row in enumerate(rows, 1):

@@ -11,7 +11,7 @@ from list_files import IMAGENET, ROOT, picture, write
 from common.console import UserError
 from pictures import decoding, list_making
 from pictures.class_names import class_names_beside, map_labels
-from pictures.lists import check_files_exist, read_list
+from pictures.lists import check_files_exist, lists_in, read_list
 
 
 def make_folder(folder, classes):
@@ -259,6 +259,14 @@ def test_folders_of_splits_without_classes_are_refused_with_what_would_work(tmp_
         f"python train.py --train_list '{roboflow}/train/_classes.csv' --val_list "
         f"'{roboflow}/valid/_classes.csv' --test_list '{roboflow}/test/_classes.csv'"
     ) in error
+    breeds = make_folder(tmp_path / 'breeds', {'train': 4, 'test': 1})
+    write(breeds / 'labels.csv', 'id,breed\n0,x\n1,y\n2,x\n3,y\n')
+    error, _ = refused(breeds)
+    assert 'labels.csv has their labels, divide its lines between train.csv and val.csv' in error
+    write(breeds / 'train.csv', 'id,breed\n0,x\n1,y\n')
+    write(breeds / 'val.csv', 'id,breed\n2,x\n3,y\n')
+    for path in lists_in(breeds).values():
+        check_files_exist(read_list(path))
     numbered = make_folder(tmp_path / 'numbered', {'train': 2, 'val': 1})
     assert 'move the pictures of each class into a folder of its own' in refused(numbered)[0]
 

@@ -84,6 +84,8 @@ def test_names_are_numbered_by_the_file_of_names(tmp_path):
     ('content', 'says'),
     [
         ('path,label\n', 'the list is empty'),
+        (';;\n', 'the list is empty'),
+        (',\na.jpg\n', 'line 2: one column; a list has a path and a label'),
         ('a.jpg,1\nb.jpg\n', 'line 2: 1 columns; the first line has 2'),
         ('a.jpg,1\nb.jpg,\n', 'line 2: there is no label'),
         ('a.jpg,1\n,0\n', 'line 2: there is no path'),
