@@ -262,10 +262,8 @@ def check_folder_writable(folder: Union[str, Path]) -> None:
     """The same for a folder, which need not be there yet."""
     folder = Path(folder)
     there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
-    for wrong, number in (
-        (not there.is_dir(), errno.ENOTDIR),
-        (not os.access(there, os.W_OK | os.X_OK), errno.EACCES),
-    ):
-        if wrong:
-            what = '' if there == folder else f': {there}'
-            raise OSError(number, os.strerror(number) + what, str(folder))
+    number = 0 if os.access(there, os.W_OK | os.X_OK) else errno.EACCES
+    number = number if there.is_dir() else errno.ENOTDIR
+    if number:
+        place = '' if there == folder else f': {there}'
+        raise OSError(number, os.strerror(number) + place, str(folder))
