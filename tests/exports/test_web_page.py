@@ -6,13 +6,13 @@ Tests are skipped where the program that they need is not installed.
 import base64
 import json
 import re
-import shutil
 
 import cv2
 import numpy as np
 import paddle
 import pytest
 from conftest import GOLDEN
+from programs import first_installed
 
 import export
 import reader
@@ -37,14 +37,6 @@ def node():
 @pytest.fixture(scope='module')
 def chromium():
     return first_installed(*browser.BROWSERS)
-
-
-def first_installed(*names):
-    for name in names:
-        path = shutil.which(name)
-        if path:
-            return browser.Runner(name, path)
-    pytest.skip(f'none of these is installed: {", ".join(names)}')
 
 
 def pack(tensors, config):

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import common.paddle_setup  # noqa: F401 - before Paddle
 
@@ -15,7 +14,17 @@ import numpy as np
 import paddle
 import pytest
 import safetensors.numpy
-from train_runs import DATA, command, fail, same_bits, small_lists, succeed, wait_for, weights
+from train_runs import (
+    DATA,
+    command,
+    fail,
+    processes,
+    same_bits,
+    small_lists,
+    succeed,
+    wait_for,
+    weights,
+)
 
 import reader
 from common.device import CPU
@@ -96,17 +105,12 @@ def test_a_killed_trainer_ends_the_run_with_its_name(folder, tmp_path):
     assert 'Traceback' not in error
 
 
-def trainer_of(parent):
-    """A child of `parent` that runs train(), not multiprocessing's own helper."""
-    for entry in Path('/proc').glob('[0-9]*'):
-        try:
-            fields = (entry / 'stat').read_text().rsplit(')', 1)[1].split()
-            line = (entry / 'cmdline').read_text()
-        except OSError:
-            continue
-        if int(fields[1]) == parent and 'spawn_main' in line:
-            return int(entry.name)
-    raise AssertionError('no trainer runs')
+def trainer_of(command):
+    """A child of the process that runs train(), not multiprocessing's own helper."""
+    trainers = [pid for pid, _, parent, _, line in processes()
+                if parent == command and 'spawn_main' in line]  # fmt: skip
+    assert trainers, 'no trainer runs'
+    return trainers[0]
 
 
 def test_evaluation_counts_every_picture_once_whatever_the_number_of_processes(folder):

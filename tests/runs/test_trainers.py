@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from train_runs import command, small_lists, wait_for
+from train_runs import command, processes, small_lists, wait_for
 
 from common.console import UserError
 from runs.checkpoint import checkpoint_files
@@ -30,16 +30,8 @@ def running(tmp_path):
 
 def members(group):
     """The processes of a group that are not multiprocessing's own helper."""
-    found = []
-    for entry in Path('/proc').glob('[0-9]*'):
-        try:
-            fields = (entry / 'stat').read_text().rsplit(')', 1)[1].split()
-            line = (entry / 'cmdline').read_text()
-        except OSError:
-            continue
-        if int(fields[2]) == group and fields[0] != 'Z' and 'resource_tracker' not in line:
-            found.append(int(entry.name))
-    return found
+    return [pid for pid, state, _, its_group, line in processes()
+            if its_group == group and state != 'Z' and 'resource_tracker' not in line]  # fmt: skip
 
 
 def test_a_hangup_of_the_command_lets_its_trainers_save_and_end(running):

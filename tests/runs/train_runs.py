@@ -67,3 +67,14 @@ def wait_for(condition, seconds=60):
     while not condition():
         assert time.monotonic() < deadline, 'waited in vain'
         time.sleep(0.02)
+
+
+def processes():
+    """(pid, state, parent, group, command line) of every process that /proc shows."""
+    for entry in Path('/proc').glob('[0-9]*'):
+        try:
+            fields = (entry / 'stat').read_text().rsplit(')', 1)[1].split()
+            line = (entry / 'cmdline').read_text()
+        except OSError:  # it has just ended
+            continue
+        yield int(entry.name), fields[0], int(fields[1]), int(fields[2]), line
