@@ -6,8 +6,6 @@ python caffe2paddle.py --to_caffe output/best --output tuned/tuned.caffemodel
 """
 
 import argparse
-import itertools
-import re
 import sys
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import common.packages  # noqa: F401 - before NumPy
 
 from caffe_format import caffemodel, mean_image, writing
 from caffe_format.layers import net_label, show_shape
-from common.console import UserError, notice, one_line_errors, printable, quoted
+from common.console import UserError, one_line_errors, printable, quoted
 from common.files import (
     DATA,
     check_folder_writable,
@@ -31,8 +29,6 @@ from models.model_io import NO_OVERRIDES
 from network.config import add_model_flags, told
 from network.preprocessing import CHANNEL_ORDERS, RESIZES, preprocessing_of
 from pictures.class_names import read_class_names
-
-NUMBER = re.compile(r'[-+]?(\d+\.?\d*|\.\d+),?')
 
 
 def parse_arguments(arguments=None):
@@ -57,7 +53,7 @@ def parse_arguments(arguments=None):
     _add_structure(parser)
     _add_checks(parser)
     arguments = sys.argv[1:] if arguments is None else arguments
-    _refuse_mean_with_spaces(parser, arguments)
+    mean_image.refuse_mean_with_spaces(parser, arguments)
     args = parser.parse_args(arguments)
     if not 0 <= args.tolerance < float('inf'):
         parser.error('--tolerance must be a number of at least 0')
@@ -111,7 +107,7 @@ def _add_pictures(parser):
     )
     group.add_argument(
         '--mean',
-        type=_mean,
+        type=mean_image.mean_option,
         metavar='B,G,R',
         help='what is subtracted, in BGR order, or a mean image (.binaryproto, .npy), of which the '
         'average of each channel is taken; --mean=-1,0,1 where it is negative '
@@ -123,39 +119,6 @@ def _add_pictures(parser):
     group.add_argument(
         '--channel_order', choices=CHANNEL_ORDERS, help='a file cannot say it (default: BGR)'
     )
-
-
-def _mean(text: str) -> tuple[float, float, float]:
-    """--mean's value: numbers, or the file of a mean image."""
-    if text.endswith(mean_image.SUFFIXES):
-        mean = mean_image.read_mean_image(text)
-        notice(
-            f'{text}: its average of each channel is taken, {mean}, for BGR; Caffe subtracts the '
-            'image'
-        )
-        return mean
-    try:
-        values = tuple(float(number) for number in text.split(','))
-    except ValueError:
-        values = ()
-    if len(values) not in (1, 3):
-        raise argparse.ArgumentTypeError(
-            f'{text!r}: give B,G,R with commas, as in 104,117,123, or a mean image '
-            f'({" or ".join(mean_image.SUFFIXES)})'
-        )
-    return values * (3 // len(values))
-
-
-def _refuse_mean_with_spaces(parser: argparse.ArgumentParser, arguments: list[str]) -> None:
-    """`--mean 104 117 123`, of which argparse would take the second for a file."""
-    words = []
-    for word in arguments:
-        words += ['--mean', word.partition('=')[2]] if word.startswith('--mean=') else [word]
-    after = itertools.dropwhile('--mean'.__ne__, words)
-    numbers = list(itertools.takewhile(NUMBER.fullmatch, itertools.islice(after, 1, None)))
-    if len(numbers) > 1:
-        joined = ','.join(number.strip(',') for number in numbers)
-        parser.error(f'--mean takes B,G,R with commas and without spaces: --mean {joined}')
 
 
 def _add_structure(parser):

@@ -28,7 +28,7 @@ from models import model_io
 from network.preprocessing import preprocessing_of
 from pictures.augmentation import Augmentation
 from pictures.decoding import load_picture
-from runs import curves, run_directory, setup, summary
+from runs import curves, run_directory, run_lists, setup, summary
 from runs.caching import cache_of, kept
 from runs.checkpoint import save_checkpoint
 from runs.lock import RunLock
@@ -84,7 +84,7 @@ def prepare(options: Namespace) -> RunLock:
     try:
         if options.folder and not options.resume:
             new_lists = run_directory.new_lists_of(options.output)
-            setup.make_lists(options, new_lists)
+            run_lists.make_lists(options, new_lists)
             run_directory.check_new_lists(options.output)
             place = Path(options.train_list).parent
             place = run_directory.lists_of(options.output) if place == new_lists else place
@@ -140,7 +140,7 @@ class Run:
 
     def _read_lists(self):
         options = self.options
-        self.train_list, self.val_list, self.test_list = setup.read_lists(
+        self.train_list, self.val_list, self.test_list = run_lists.read_lists(
             options, self.state.config, self.state.left_out
         )
         self.sampling = reader.Sampling(
@@ -173,7 +173,7 @@ class Run:
             amp = options.amp or 'float32'
             self.features = FrozenFeatures(begun.tensors, config, end_layer, amp)
         precision = Precision(options.amp if self.device.is_gpu else None, self.state.precision)
-        weights = setup.class_weights(self.train_list, config) if options.balance else None
+        weights = run_lists.class_weights(self.train_list, config) if options.balance else None
         self.learner = Learner(network, precision, self.features and end_layer, weights)
         trained = trained_parameters(network, end_layer)
         self.solver = make_solver(options.solver, trained, options.momentum, options.weight_decay)

@@ -3,8 +3,11 @@
 Caffe subtracts such an image place by place, which this project does not.
 """
 
+import argparse
 import io
+import itertools
 import math
+import re
 from pathlib import Path
 from typing import Union
 
@@ -16,8 +19,9 @@ from caffe_format import protobuf_wire as wire
 from caffe_format.blobs import blob_array, blob_shape, read_bytes
 from caffe_format.layers import show_shape
 from caffe_format.proto import BlobProto
-from common.console import UserError
+from common.console import UserError, notice
 
+NUMBER = re.compile(r'[-+]?(\d+\.?\d*|\.\d+),?')
 SUFFIXES = ('.binaryproto', '.npy')
 NPY_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
@@ -61,3 +65,36 @@ def _from_npy(content: bytes, path: Union[str, Path]) -> np.ndarray:
         raise UserError(f'{path}: is a damaged .npy file: its shape and its bytes do not agree')
     flat = np.frombuffer(content, dtype, offset=file.tell())
     return flat.reshape(shape, order='F' if fortran_order else 'C')
+
+
+def mean_option(text: str) -> tuple[float, float, float]:
+    """--mean's value: numbers, or the file of a mean image."""
+    if text.endswith(SUFFIXES):
+        mean = read_mean_image(text)
+        notice(
+            f'{text}: its average of each channel is taken, {mean}, for BGR; Caffe subtracts the '
+            'image'
+        )
+        return mean
+    try:
+        values = tuple(float(number) for number in text.split(','))
+    except ValueError:
+        values = ()
+    if len(values) not in (1, 3):
+        raise argparse.ArgumentTypeError(
+            f'{text!r}: give B,G,R with commas, as in 104,117,123, or a mean image '
+            f'({" or ".join(SUFFIXES)})'
+        )
+    return values * (3 // len(values))
+
+
+def refuse_mean_with_spaces(parser: argparse.ArgumentParser, arguments: list[str]) -> None:
+    """`--mean 104 117 123`, of which argparse would take the second for a file."""
+    words = []
+    for word in arguments:
+        words += ['--mean', word.partition('=')[2]] if word.startswith('--mean=') else [word]
+    after = itertools.dropwhile('--mean'.__ne__, words)
+    numbers = list(itertools.takewhile(NUMBER.fullmatch, itertools.islice(after, 1, None)))
+    if len(numbers) > 1:
+        joined = ','.join(number.strip(',') for number in numbers)
+        parser.error(f'--mean takes B,G,R with commas and without spaces: --mean {joined}')

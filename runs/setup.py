@@ -2,28 +2,25 @@
 
 import json
 from argparse import Namespace
-from collections.abc import Iterable
-from pathlib import Path
 from typing import NamedTuple, Optional
 
 import numpy as np
 import paddle
 
 from common.console import UserError, printable
-from evaluation.evaluator import class_names, known_names, read_labelled
+from evaluation.evaluator import class_names, known_names
 from models import model_io
 from network import architecture
 from network.config import check_config, told
 from pictures import lists
 from pictures.class_names import NAMES_FILES, map_labels, names_file
-from pictures.decoding import check_picture, load_picture
-from pictures.image_folder import descend
-from pictures.list_making import print_counts, write_lists
-from runs import run_directory, tensorboard
+from pictures.decoding import load_picture
+from runs import run_directory, run_lists, tensorboard
 from runs.caching import kept
 from runs.checkpoint import load_newest
 from runs.list_identity import compare_list, describe_list, other_names
 from runs.run_directory import LIST_OPTIONS
+from runs.run_lists import print_line
 from runs.state import RunState
 from training import distributed, head, mirroring
 from training.step import check_freeze
@@ -39,27 +36,6 @@ class Start(NamedTuple):
     state: RunState
 
 
-def make_lists(options: Namespace, place: Path) -> None:
-    """Lists of the folder that the command names, in `place`; or those that lie in the folder.
-
-    Sets options.train_list, val_list and, unless the command does, test_list. Raises UserError or
-    OSError.
-    """
-    folder = Path(options.folder)
-    paths = lists.lists_in(descend(folder, []))
-    if not paths:
-        made = write_lists(folder, place, 0.2, options.seed, check_picture, _print_line)
-        print_counts(made)
-        paths = lists.lists_in(place)
-    options.train_list, options.val_list = str(paths['train']), str(paths['val'])
-    if options.test_list is None and 'test' in paths:
-        options.test_list = str(paths['test'])
-
-
-def _print_line(text: str) -> None:
-    print(printable(text), flush=True)
-
-
 def check(options):
     """What the command line asks for must be there and fit together; nothing is written.
 
@@ -73,7 +49,7 @@ def check(options):
         if path := getattr(options, name):
             pictures = _read_checked(path, options, class_num, names)
             for remark in pictures.remarks:
-                _print_line(remark)
+                print_line(remark)
             if not options.skip_bad:
                 lists.check_files_exist(pictures)
             if name != 'train_list' and (both := lists.count_shared(train_list, pictures)):
@@ -116,33 +92,12 @@ def _read_model(options, say=print):
     return model_io.read_model(path, told(options), say)
 
 
-def read_lists(options, config, left_out):
-    """(train, val, test) PictureLists as the run uses them; test is None without --test_list.
-
-    Labels are the model's, found by the classes' names where both sides have them; `left_out` is
-    what --skip_bad leaves out.
-    """
-    found = []
-    for name in LIST_OPTIONS:
-        path = getattr(options, name)
-        pictures = path and read_labelled(path, options.data_dir, config, say=_nothing)
-        found.append(pictures and pictures.without(left_out.get(name, [])))
-    return found
-
-
 def last_iteration(options, epoch_iterations, pictures):
     """The number of updates of a whole run: --max_iter, or --epochs of them."""
     epochs = options.epochs
     if epochs is None:
         epochs = 10 if pictures < MANY else 5
     return options.max_iter or epochs * epoch_iterations
-
-
-def class_weights(train_list, config):
-    """float32 Tensor [C]: what a picture of each class counts, so that the classes count alike."""
-    counts = np.bincount(train_list.labels, minlength=config['class_num'])
-    classes = (counts > 0).sum()
-    return paddle.to_tensor((len(train_list) / classes / np.maximum(counts, 1)).astype('float32'))
 
 
 def stored_options(options):
@@ -214,7 +169,7 @@ def begin(options):
     """The Start of a new run: the model's parameters, with a conv10 that fits the classes."""
     train_list = lists.read_list(options.train_list, options.data_dir)
     class_num, names = _classes(options, train_list)
-    left_out = bad_pictures(options) if options.skip_bad else {}
+    left_out = run_lists.bad_pictures(options) if options.skip_bad else {}
     tensors, config = starting_model(options)
     for name in ('temperature', 'threshold'):  # of the network as it was
         config.pop(name, None)
@@ -224,7 +179,7 @@ def begin(options):
         if names is None:
             del config['class_names']
         print(f'conv10 is made anew for {class_num} classes', flush=True)
-    train_list, _, _ = read_lists(options, config, left_out)
+    train_list, _, _ = run_lists.read_lists(options, config, left_out)
     fits, centres = not knows and options.head == 'fit', None
     if fits:
         load = kept(options, load_picture)
@@ -322,18 +277,6 @@ def new_conv10(
     weight = np.random.default_rng(options.seed).normal(0.0, 0.01, shape).astype(np.float32)
     bias = np.zeros(class_num, np.float32)
     return {**tensors, 'conv10.weight': weight, 'conv10.bias': bias}, config
-
-
-def bad_pictures(options: Namespace, names: Iterable[str] = LIST_OPTIONS) -> dict[str, list[int]]:
-    """{list: [indices]} of the pictures that --skip_bad leaves out, each named."""
-    found = {}
-    for name in names:
-        if path := getattr(options, name):
-            pictures = lists.read_list(path, options.data_dir)
-            found[name], lines = lists.bad_pictures(pictures, check_picture)
-            for line in lines:
-                print(printable(f'left out: {line}'))
-    return found
 
 
 def _classes(options, train_list):

@@ -21,7 +21,7 @@ from models import model_io
 from network.preprocessing import preprocessing_of
 from pictures import lists
 from pictures.augmentation import Augmentation
-from runs import html_report, setup
+from runs import html_report, run_lists, setup
 
 SHOWN = 24  # pictures of --show_batch
 FEW_VAL_PICTURES = 50  # of fewer, one that is right by chance is a difference
@@ -228,7 +228,7 @@ def show_batch(options: Namespace) -> int:
     check_writable(options.show_batch)
     with tempfile.TemporaryDirectory() as place:
         if options.folder and not options.resume:
-            setup.make_lists(options, Path(place))
+            run_lists.make_lists(options, Path(place))
         cells = _batch_cells(options)
     image_grid.draw_image_grid(cells, options.show_batch)
     print(f'written: {Path(options.show_batch)}, what training sees of {len(cells)} pictures')
@@ -241,7 +241,7 @@ def _batch_cells(options: Namespace) -> list[tuple[np.ndarray, str, list]]:
     names = lists.class_names_of(options.train_list)
     names = names or [str(label) for label in range(pictures.class_num)]
     if options.skip_bad:
-        pictures = pictures.without(setup.bad_pictures(options, ['train_list'])['train_list'])
+        pictures = pictures.without(run_lists.bad_pictures(options, ['train_list'])['train_list'])
     tensors, config = setup.starting_model(options)
     classes = {**config, 'class_num': pictures.class_num, 'class_names': names}
     mirror = setup.may_mirror(options, tensors, classes, pictures)

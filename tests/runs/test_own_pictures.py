@@ -16,7 +16,7 @@ from models import model_io
 from network.preprocessing import Preprocessing
 from pictures import lists
 from pictures.class_names import class_names_beside
-from runs import setup, summary
+from runs import run_lists, setup, summary
 from runs.options import parse_options
 from runs.state import RunState
 from training.head import Views, basis, fit, minimise
@@ -142,7 +142,7 @@ def test_a_folder_and_lists_of_ones_own_are_not_both_taken(photos, flag, capsys)
 def test_a_test_list_beside_a_folder_counts(photos, tmp_path):
     options = parse_options([str(photos), '--test_list', 'my_test.txt'])
     assert options.train_list is None  # so nothing takes the demo for it
-    setup.make_lists(options, tmp_path)
+    run_lists.make_lists(options, tmp_path)
     assert options.train_list == str(tmp_path / 'train.txt') and options.test_list == 'my_test.txt'
 
 
@@ -253,7 +253,7 @@ def test_a_network_that_answers_alike_is_noticed():
 
 def test_class_weights_make_classes_alike(tmp_path):
     (tmp_path / 'l.txt').write_text('a 0\n' * 6 + 'b 1\n' * 2)
-    found = setup.class_weights(lists.read_list(tmp_path / 'l.txt'), {'class_num': 3}).numpy()
+    found = run_lists.class_weights(lists.read_list(tmp_path / 'l.txt'), {'class_num': 3}).numpy()
     assert found[:2] * np.array([6, 2]) == pytest.approx(4)
 
 
