@@ -11,6 +11,7 @@ The network that runs is the same float32 network at the same speed; it is the f
 import argparse
 import sys
 from pathlib import Path
+from typing import Optional
 
 import common.paddle_start  # noqa: F401 - before Paddle
 
@@ -78,6 +79,7 @@ def main(argv=None):
         return print_layers(args.list)
     check_writable(args.output)
     tensors, config = model_io.read_model(args.model or model_io.default_model(), told(args))
+    check_size(args.size, config)
     val = args.val_list and read_labelled(args.val_list, args.data_dir, config, say)
     pictures = calibration_data.gather(args, config, val)
     for line in pictures.remarks:
@@ -96,6 +98,12 @@ def main(argv=None):
         print(line)
     print('what runs is the same float32 network at the same speed: only the file is small')
     return 0 if kept else 1
+
+
+def check_size(size: Optional[int], config: dict) -> None:
+    """Raises UserError, before any work, for a size that no file of this network has."""
+    if size and size < (least := packed.least_bytes(config)):
+        raise UserError(f'{size} bytes cannot be reached: nothing but zeros takes {least}')
 
 
 def prepare(tensors, config, crops, seed):

@@ -7,8 +7,10 @@ import pytest
 from conftest import ROOT
 
 import compress as command
+from common.console import UserError
 from models import model_io
 from models.formats import packed
+from quantisation import search
 
 PHOTOS = ROOT / 'data' / 'photos'
 TEXTURES = ROOT / 'data' / 'textures'
@@ -143,6 +145,18 @@ def test_what_cannot_be_done_is_one_line(compress, tmp_path, arguments, words):
     (line,) = done.stderr.splitlines()
     assert words in line
     assert not (tmp_path / 'a.sqz').exists()
+
+
+def test_a_size_that_rounding_cannot_reach_is_refused_with_what_can_be(monkeypatch):
+    """The smallest that was made is told; below it there are sizes that only zeros would have."""
+    compressor = object.__new__(search.Compressor)
+    compressor.known, compressor.say = {'conv1': (np.zeros(10**6), None)}, lambda line: None
+    monkeypatch.setattr(compressor, '_first_guess', lambda size: (1e-4, None), raising=False)
+    monkeypatch.setattr(compressor, '_compressed', lambda *_: b'x' * 9000, raising=False)
+    monkeypatch.setattr(search.packed, 'pack', lambda made: made)
+    with pytest.raises(UserError, match='5000 bytes cannot be reached; 9000 can'):
+        compressor.compress(5000)
+    assert len(compressor.compress(9000)) == 9000
 
 
 def test_list_of_no_packed_file_is_one_line(run_script, tmp_path):

@@ -202,6 +202,22 @@ def pack(packed):
     return HEAD.pack(MAGIC, VERSION, hashlib.sha256(rest).digest()) + rest
 
 
+def least_bytes(config: dict) -> int:
+    """Bytes of the smallest file of a network: all its levels, steps and biases are zero bytes."""
+    layers = {
+        name: PackedLayer(
+            np.zeros((shape[0], math.prod(shape[1:])), np.int16),
+            *(np.zeros(count, np.uint8) for count in (shape[0], math.prod(shape[1:])) * 2),
+            np.zeros(shape[0], np.int16),
+            0,
+            0,
+            False,
+        )
+        for name, shape in layer_shapes(config).items()
+    }
+    return len(pack(Packed(layers, config, 2, 2)))
+
+
 def _side_bytes(layers):
     """The bytes of each of SIDES."""
     split = [layer.bias.astype('<i2').view(np.uint8).reshape(-1, 2) for layer in layers]
